@@ -1,0 +1,526 @@
+"""Grad-CAM++ and Smooth Grad-CAM++ as Captum layer attributions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import torch
+from captum.attr import GradientAttribution, LayerAttribution
+from torch import Generator, Tensor, nn
+from torch.nn.functional import relu
+
+from captum_sgcampp import checks
+from captum_sgcampp.captum_internals import TargetType, _format_additional_forward_args, _format_output, log_usage
+from captum_sgcampp.model_pass import LayerPass, exclusive_pass, usable_for_autograd
+from captum_sgcampp.moments import MeanDerivatives
+from captum_sgcampp.noise import absolute_sigma, default_chunk, relative_sigma
+from captum_sgcampp.sampling import LayerSample, Noise, Question, sample_layer
+from captum_sgcampp.scores import Softmax
+from captum_sgcampp.selection import FeatureMaps, Neurons, selection_mask
+from captum_sgcampp.statistics import JACKKNIFE_GROUPS, SamplingStatistics, jackknife_standard_error, pole_shares
+from captum_sgcampp.targets import normal_target
+from captum_sgcampp.weights import alpha_coefficients, feature_map_weights, weighted_maps
+
+TensorOrTuple = Tensor | tuple[Tensor, ...]
+
+
+class TopFeatureMaps(NamedTuple):
+    """The feature maps with the largest weights, largest first.
+
+    Attributes:
+        weights: `w_k`, `(N, k)`.
+        indices: the numbers of the feature maps, `(N, k)`.
+    """
+
+    weights: Tensor
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class _Formula:
+    """The part of a call that says how averaged derivatives become a map."""
+
+    relu_attributions: bool = False
+    attr_dim_summation: bool = True
+    feature_maps: FeatureMaps = None
+    neurons: Neurons = None
+    score: str | Softmax = "exp"
+    derivatives: str = "closed_form"
+    bound_alpha: bool = False
+
+    def __post_init__(self) -> None:
+        for flag in ("relu_attributions", "attr_dim_summation", "bound_alpha"):
+            checks.check_flag(flag, getattr(self, flag))
+        checks.check_score(self.score)
+        checks.check_derivatives(self.derivatives)
+
+    def select(self, activation: Tensor) -> Tensor | None:
+        """The selection as a bool tensor that broadcasts to `activation`."""
+        return selection_mask(self.feature_maps, self.neurons, activation)
+
+    def class_map(self, sample: LayerSample, mean: MeanDerivatives) -> _ClassMap:
+        """`alpha`, `w` and `L` from `A` and `D_1, D_2, D_3`."""
+        # d_p are the derivatives divided by scale^p, so the formula holds for them with scale * A in the place of A.
+        scale = _per_example(mean.scale, sample.activation)
+        scaled = scale * sample.activation
+        alpha = alpha_coefficients(mean.d2, mean.d3, scaled)
+        bounded = alpha.clamp(0, 0.5) if self.bound_alpha else alpha
+        weights = feature_map_weights(bounded, mean.d1, sample.selected) * _per_example(self._level(mean), scaled)
+        maps = weighted_maps(weights, scaled, sample.selected)
+        if self.attr_dim_summation:
+            maps = maps.sum(1, keepdim=True)
+        return _ClassMap(alpha, weights * scale, relu(maps) if self.relu_attributions else maps)
+
+    def _level(self, mean: MeanDerivatives) -> Tensor:
+        """The mean weight of the copies: 1 by definition for `exp` and `sigmoid` (`e_m` has mean 1). `softmax` keeps
+        its factor `p (1 - p)`, held above the smallest numbers of its dtype so that saturation leaves a map."""
+        if self.score in ("exp", "sigmoid"):
+            return torch.ones_like(mean.scale)
+        return mean.log_level.exp().clamp_min(torch.finfo(mean.log_level.dtype).tiny ** 0.8)
+
+
+class _ClassMap(NamedTuple):
+    alpha: Tensor  # (N, K, *space), as the formula gives it
+    weights: Tensor  # (N, K, 1, ...)
+    maps: Tensor  # (N, 1 or K, *space)
+
+
+class _Explanation(NamedTuple):
+    result: _ClassMap
+    statistics: SamplingStatistics | None
+
+
+def _per_example(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *(1,) * (like.dim() - 1))
+
+
+@dataclass(frozen=True)
+class _NoiseRequest:
+    """The arguments of `LayerSmoothGradCamPlusPlus.attribute` that make the noisy copies."""
+
+    nt_samples: int = 25
+    nt_samples_batch_size: int | None = None
+    stdevs: float | tuple[float, ...] | None = None
+    noise_level: float | tuple[float, ...] = 0.15
+    generator: Generator | None = None
+    show_progress: bool = False
+    return_statistics: bool = False
+
+    def __post_init__(self) -> None:
+        checks.check_count("nt_samples", self.nt_samples)
+        if self.nt_samples_batch_size is not None:
+            checks.check_count("nt_samples_batch_size", self.nt_samples_batch_size)
+        checks.check_generator(self.generator)
+        checks.check_flag("show_progress", self.show_progress)
+        checks.check_flag("return_statistics", self.return_statistics)
+
+    def noise(self, inputs: tuple[Tensor, ...]) -> Noise:
+        """The noise for these inputs."""
+        chunk = self.nt_samples_batch_size or default_chunk(inputs, self.nt_samples)
+        groups = min(JACKKNIFE_GROUPS, self.nt_samples) if self.return_statistics else 1
+        return Noise(self._sigmas(inputs), self.nt_samples, chunk, self.generator, groups, self.show_progress)
+
+    def _sigmas(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+        if self.stdevs is not None:
+            stdevs = checks.check_per_input("stdevs", self.stdevs, inputs)
+            return tuple(absolute_sigma(x, stdev) if stdev else None for x, stdev in zip(inputs, stdevs, strict=True))
+        levels = checks.check_per_input("noise_level", self.noise_level, inputs)
+        return tuple(relative_sigma(x, level) if level else None for x, level in zip(inputs, levels, strict=True))
+
+
+class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
+    """What the two methods share: checks, the pass through the model, the form of the result."""
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        layer: nn.Module,
+        device_ids: list[int] | None = None,
+    ) -> None:
+        r"""
+        Args:
+
+            forward_func (Callable): The forward function of the model or any
+                          modification of it
+            layer (torch.nn.Module): Layer for which attributions are computed.
+                          Output size of attribute matches this layer's output
+                          dimensions, except for dimension 1, which will be 1,
+                          since the feature maps are summed.
+            device_ids (list[int]): Device ID list, necessary only if forward_func
+                          applies a DataParallel model over several devices.
+                          If forward_func is given as the DataParallel model itself,
+                          then it is not necessary to provide this argument.
+        """
+        if not callable(forward_func):
+            raise TypeError(f"forward_func: expected a module or a function, found {type(forward_func).__name__}")
+        if not isinstance(layer, nn.Module):
+            raise TypeError(f"layer: expected a torch.nn.Module, found {type(layer).__name__}")
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+        GradientAttribution.__init__(self, forward_func)
+
+    def top_feature_maps(
+        self, inputs: TensorOrTuple, target: TargetType = None, k: int = 5, **attribute_arguments: Any
+    ) -> TopFeatureMaps:
+        r"""
+        The feature maps with the largest weights `w_k` for a class.
+
+        Args:
+
+            inputs, target: as in `attribute`.
+            k (int, optional): How many. Default: 5
+            **attribute_arguments (Any, optional): Any other argument of `attribute` that has a part in the weights,
+                        by name.
+
+        Returns:
+            *TopFeatureMaps* of **weights** and **indices**, each `(N, k)`, largest weight first; the indices may be
+            given to `feature_maps`.
+
+        Examples::
+
+            >>> method = LayerGradCamPlusPlus(net, net.conv)
+            >>> weights, indices = method.top_feature_maps(images, target=3, k=2)
+            >>> attributions = method.attribute(images, target=3, feature_maps=indices[0])
+        """
+        checks.check_count("k", k)
+        explanations = self._explain(inputs, target, **attribute_arguments)
+        if len(explanations) > 1:
+            raise ValueError(f"layer: expected a layer of one tensor, found {len(explanations)}")
+        weights = explanations[0].result.weights.flatten(1)
+        if k > weights.shape[1]:
+            raise ValueError(f"k: expected at most the layer's {weights.shape[1]} feature maps, found {k}")
+        return TopFeatureMaps(*weights.topk(k, dim=1))
+
+    def _explain(
+        self,
+        inputs: Any,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        grad_kwargs: dict[str, Any] | None = None,
+        noise_request: _NoiseRequest | None = None,
+        **formula_arguments: Any,
+    ) -> list[_Explanation]:
+        formula = _Formula(**formula_arguments)
+        checks.check_flag("attribute_to_layer_input", attribute_to_layer_input)
+        with exclusive_pass():
+            question = _question(inputs, target, additional_forward_args, grad_kwargs, formula)
+            noise = noise_request.noise(question.inputs) if noise_request else None
+            layer_pass = LayerPass(self.forward_func, self.layer, self.device_ids, attribute_to_layer_input)
+            samples = sample_layer(layer_pass, question, noise)
+            explanations = [_explanation(formula, sample, noise, noise_request) for sample in samples]
+            _check_finite([explanation.result.maps for explanation in explanations])
+        return explanations
+
+
+def _explanation(
+    formula: _Formula, sample: LayerSample, noise: Noise | None, noise_request: _NoiseRequest | None
+) -> _Explanation:
+    result = formula.class_map(sample, sample.moments.mean())
+    wanted = noise is not None and noise_request is not None and noise_request.return_statistics
+    return _Explanation(result, _statistics(formula, sample, result, noise) if wanted and noise else None)
+
+
+def _statistics(formula: _Formula, sample: LayerSample, result: _ClassMap, noise: Noise) -> SamplingStatistics:
+    moments = sample.moments
+    d1 = moments.mean().d1
+    examples = len(sample.activation)
+    if noise.silent:  # one copy was computed; the others are the same
+        effective, error = d1.new_full((examples,), noise.nt_samples), d1.new_zeros(examples)
+    else:
+        without = [formula.class_map(sample, moments.mean(group)).maps for group in range(moments.groups)]
+        effective = moments.effective_sample_size()
+        error = jackknife_standard_error(result.maps, without, noise.nt_samples)
+    pole_share, pole_weight_share = pole_shares(result.alpha, d1, sample.selected)
+    used = torch.full((examples,), noise.nt_samples, device=d1.device)
+    return SamplingStatistics(used, effective, error, pole_share, pole_weight_share)
+
+
+def _question(
+    inputs: object, target: Any, additional_forward_args: Any, grad_kwargs: dict[str, Any] | None, formula: _Formula
+) -> Question:
+    tensors = checks.check_inputs(inputs)
+    kwargs = checks.check_grad_kwargs(grad_kwargs)
+    additional_args = _format_additional_forward_args(additional_forward_args) or ()
+    return Question(
+        inputs=tuple(usable_for_autograd(x) for x in tensors),
+        additional_args=tuple(usable_for_autograd(value) for value in additional_args),
+        target=normal_target(target, len(tensors[0])),
+        score=formula.score,
+        select=formula.select,
+        unused_is_zero=bool(kwargs.get("allow_unused") or kwargs.get("materialize_grads")),
+    )
+
+
+def _check_finite(maps: list[Tensor]) -> None:
+    if not all(bool(torch.isfinite(m).all()) for m in maps):
+        raise RuntimeError(
+            "forward_func: expected finite activations and gradients at layer, found NaN or infinity (float16 models "
+            "overflow beyond 65504)"
+        )
+
+
+def _contiguous(explanations: list[_Explanation]) -> TensorOrTuple:
+    maps = tuple(explanation.result.maps.contiguous() for explanation in explanations)
+    return _format_output(len(maps) > 1, maps)
+
+
+class LayerGradCamPlusPlus(_LayerCamPlusPlus):
+    r"""
+    Computes Grad-CAM++ attribution for a chosen layer. It stands where `captum.attr.LayerGradCam` stands: the
+    constructor and the positional arguments of `attribute` are the same.
+
+    Grad-CAM++ weighs each feature map by a weighted sum of the positive gradients, and chooses the coefficients such
+    that several occurrences of a class count. With the score `Y = exp(S)` of a logit `S`, `g = dS/dA` and the layer's
+    activation `A`:
+
+        alpha = g^2 / (2 g^2 + g^3 * sum_ab A_ab)
+        w_k   = sum_ij alpha_kij * relu(g)_kij
+        L_ij  = sum_k w_k A_kij
+
+    where the constant factor `exp(S)` is left out. The closed form is exact where the network behind the layer is
+    piecewise linear (ReLU, max-pooling, convolutions, linear layers); elsewhere it is an approximation.
+
+    As in Captum's `LayerGradCam`, the final ReLU of the papers is applied on request only (`relu_attributions=True`).
+    Maps are in float32 (float64 for a float64 model), detached and contiguous.
+
+    Give the model's logits, not its probabilities. A model in training mode with batch normalisation or dropout is
+    refused, since its rows depend on each other or on chance.
+
+    Sources: Chattopadhay et al., *Grad-CAM++*, https://arxiv.org/abs/1710.11063 (eqs 5, 6, 10 to 19; softmax: 22 to
+    24).
+    """
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: TensorOrTuple,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        attribute_to_layer_input: bool = False,
+        relu_attributions: bool = False,
+        attr_dim_summation: bool = True,
+        grad_kwargs: dict[str, Any] | None = None,
+        *,
+        feature_maps: FeatureMaps = None,
+        neurons: Neurons = None,
+        score: str | Softmax = "exp",
+        derivatives: str = "closed_form",
+        bound_alpha: bool = False,
+    ) -> TensorOrTuple:
+        r"""
+        Args:
+
+            inputs (Tensor or tuple[Tensor, ...]): Input for which attributions
+                        are computed, examples along dimension 0. Several input
+                        tensors of a model are given as a tuple. Values must be finite.
+            target (int, tuple, Tensor, or list, optional): Output indices for
+                        which gradients are computed, in any of Captum's formats:
+                        an int (or a tensor with one) for all examples; a list or 1D tensor
+                        of ints, one per example; for outputs of more than 2 dimensions
+                        a tuple of ints, or a list of one tuple per example.
+                        None where the output has one value per example.
+                        Default: None
+            additional_forward_args (Any, optional): Further arguments of forward_func, which
+                        follow the inputs: one argument or a tuple of tensors and other objects.
+                        Default: None
+            attribute_to_layer_input (bool, optional): Whether to explain the layer's
+                        inputs (its positional tensors) in the place of its output.
+                        Default: False
+            relu_attributions (bool, optional): Whether to apply the papers' final ReLU.
+                        Default: False
+            attr_dim_summation (bool, optional): Whether to sum the weighted feature maps
+                        over dimension 1; False gives each `w_k A_kij`.
+                        Default: True
+            grad_kwargs (Dict[str, Any], optional): `{"materialize_grads": True}` or
+                        `{"allow_unused": True}` take the gradient of a layer that the score does
+                        not depend on as zero.
+                        Default: None
+            feature_maps (int, sequence of ints, slice or bool tensor, optional): Feature maps that
+                        make the map: indices, or a bool tensor `(K,)` or `(N, K)`.
+                        Default: None, all
+            neurons (tuple of slices, list of coordinates or bool tensor, optional): Positions that make the map:
+                        `numpy.s_[2:5, 3:7]`, `[(2, 3), (4, 4)]`, a bool tensor of the
+                        layer's spatial shape, or one that broadcasts to its activation. Weights are summed over them,
+                        and the map is 0 elsewhere. `box_to_neurons` makes them from a box in input pixels.
+                        Default: None, all
+            score (str or Softmax, optional): Score link `Y`: `"exp"`, `"sigmoid"`, `"softmax"` or
+                        `Softmax(classes=...)` (experimental; one gradient per class).
+                        Default: `"exp"`
+            derivatives (str, optional): `"closed_form"`.
+                        Default: `"closed_form"`
+            bound_alpha (bool, optional): Whether to clamp alpha to [0, 1/2], where it lies for one sample with
+                        `A >= 0` and `g > 0`.
+                        Default: False, the papers' formula
+
+        Returns:
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**:
+            - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
+                        The map, of the shape of the layer's output but for dimension 1, which is 1:
+                        `(N, 1, *space)`. A tuple if the layer's inputs / outputs are several
+                        tensors.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: the message names the argument, what was expected and what was
+                found. The model is as it was.
+
+        Examples::
+
+            >>> # net: images (N, 3, 32, 32) to logits (N, 10); net.conv gives (N, 8, 16, 16).
+            >>> layer_gc = LayerGradCamPlusPlus(net, net.conv)
+            >>> attr = layer_gc.attribute(images, target=3, relu_attributions=True)
+            >>> attr.shape
+            torch.Size([2, 1, 16, 16])
+            >>> upsampled = LayerAttribution.interpolate(attr, (32, 32), "bilinear")
+        """
+        explanations = self._explain(
+            inputs,
+            target,
+            additional_forward_args,
+            attribute_to_layer_input,
+            grad_kwargs,
+            relu_attributions=relu_attributions,
+            attr_dim_summation=attr_dim_summation,
+            feature_maps=feature_maps,
+            neurons=neurons,
+            score=score,
+            derivatives=derivatives,
+            bound_alpha=bound_alpha,
+        )
+        return _contiguous(explanations)
+
+
+class LayerSmoothGradCamPlusPlus(_LayerCamPlusPlus):
+    r"""
+    Computes Smooth Grad-CAM++ attribution for a chosen layer: Grad-CAM++ (see `LayerGradCamPlusPlus`) whose first,
+    second and third derivatives are averaged over noisy copies of the input, inside the formula.
+
+    With `n` noisy copies `x_m = x + eps_m`, `eps_m ~ N(0, sigma^2)`, logits `S_m`, gradients `g_m`, and the activation
+    `A` of the clean input:
+
+        e_m   = exp(S_m) / mean_j exp(S_j)
+        D_p   = mean_m e_m g_m^p,  p = 1, 2, 3
+        alpha = D_2 / (2 D_2 + D_3 * sum_ab A_ab)
+        w_k   = sum_ij alpha_kij * relu(D_1)_kij
+        L_ij  = sum_k w_k A_kij
+
+    This differs from `captum.attr.NoiseTunnel` around Grad-CAM++, which averages finished maps.
+
+    Where the layer is followed only by global average pooling and a linear score (ResNet's `layer4`), the noisy
+    derivatives are a common multiple of the clean ones and the map equals Grad-CAM++ up to a positive factor, whatever
+    the noise. Inner layers and fully connected heads (VGG) are where the smoothing acts.
+
+    After averaging, alpha need not lie in [0, 1/2] and can have poles; `return_statistics=True` says how much of the
+    weight comes from them.
+
+    Sources: Omeiza et al., *Smooth Grad-CAM++*, https://arxiv.org/abs/1908.01224; Smilkov et al., *SmoothGrad*,
+    https://arxiv.org/abs/1706.03825.
+    """
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: TensorOrTuple,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        attribute_to_layer_input: bool = False,
+        relu_attributions: bool = False,
+        attr_dim_summation: bool = True,
+        grad_kwargs: dict[str, Any] | None = None,
+        *,
+        nt_samples: int = 25,
+        nt_samples_batch_size: int | None = None,
+        stdevs: float | tuple[float, ...] | None = None,
+        noise_level: float | tuple[float, ...] = 0.15,
+        generator: Generator | None = None,
+        show_progress: bool = False,
+        return_statistics: bool = False,
+        feature_maps: FeatureMaps = None,
+        neurons: Neurons = None,
+        score: str | Softmax = "exp",
+        derivatives: str = "closed_form",
+        bound_alpha: bool = False,
+    ) -> Any:
+        r"""
+        Args:
+
+            inputs, target, additional_forward_args, attribute_to_layer_input, relu_attributions,
+            attr_dim_summation, grad_kwargs, feature_maps, neurons, score, derivatives, bound_alpha:
+                        as in `LayerGradCamPlusPlus.attribute`.
+            nt_samples (int, optional): Number of noisy copies of each example.
+                        Default: 25
+            nt_samples_batch_size (int, optional): How many copies of each example one forward
+                        pass gets: at most `N * nt_samples_batch_size` rows. It changes neither the noise nor,
+                        beyond rounding, the map.
+                        Default: None, as many as a bounded amount of memory takes
+            stdevs (float or tuple of float, optional): Standard deviation of the noise in
+                        units of the input, one for all inputs or one for each. 0 leaves an input alone; 0 for
+                        all is Grad-CAM++ exactly.
+                        Default: None, `noise_level` is used
+            noise_level (float or tuple of float, optional): Standard deviation as a fraction of
+                        each example's own range (max - min), as in SmoothGrad; one for all inputs or one for each.
+                        Default: 0.15
+            generator (torch.Generator, optional): Source of the noise. One number is drawn from it; every
+                        copy has a stream of its own from that number, which all examples of the batch
+                        share.
+                        Default: None, the global CPU generator
+            show_progress (bool, optional): Whether to show a progress bar over the copies.
+                        Default: False
+            return_statistics (bool, optional): Whether to return `(attributions, statistics)`,
+                        the latter a `SamplingStatistics` (a tuple of them for a layer of several tensors).
+                        Default: False
+
+        Returns:
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**, or 2-element tuple of **attributions**,
+            **statistics**:
+            - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
+                        The map, of the shape of the layer's output but for dimension 1, which is 1:
+                        `(N, 1, *space)`.
+            - **statistics** (*SamplingStatistics*, if return_statistics=True):
+                        Per example: copies used, effective sample size, standard error of the map, share of poles.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: as in `LayerGradCamPlusPlus.attribute`. The generator is where it was.
+
+        Examples::
+
+            >>> layer_gc = LayerSmoothGradCamPlusPlus(net, net.conv)
+            >>> seed = torch.Generator().manual_seed(0)
+            >>> attr, statistics = layer_gc.attribute(
+            ...     images, target=3, nt_samples=8, noise_level=0.1, generator=seed, return_statistics=True
+            ... )
+            >>> attr.shape, statistics.nt_samples
+            (torch.Size([2, 1, 16, 16]), tensor([8, 8]))
+        """
+        explanations = self._explain(
+            inputs,
+            target,
+            additional_forward_args,
+            attribute_to_layer_input,
+            grad_kwargs,
+            relu_attributions=relu_attributions,
+            attr_dim_summation=attr_dim_summation,
+            feature_maps=feature_maps,
+            neurons=neurons,
+            score=score,
+            derivatives=derivatives,
+            bound_alpha=bound_alpha,
+            nt_samples=nt_samples,
+            nt_samples_batch_size=nt_samples_batch_size,
+            stdevs=stdevs,
+            noise_level=noise_level,
+            generator=generator,
+            show_progress=show_progress,
+            return_statistics=return_statistics,
+        )
+        attributions = _contiguous(explanations)
+        if not return_statistics:
+            return attributions
+        statistics = tuple(explanation.statistics for explanation in explanations)
+        return attributions, statistics if isinstance(attributions, tuple) else statistics[0]
+
+    def _explain(self, *arguments: Any, **keywords: Any) -> list[_Explanation]:
+        names = [field.name for field in fields(_NoiseRequest)]
+        request = _NoiseRequest(**{name: keywords.pop(name) for name in names if name in keywords})
+        return super()._explain(*arguments, noise_request=request, **keywords)

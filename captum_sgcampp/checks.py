@@ -1,0 +1,118 @@
+"""Checks of the arguments that need no model: each error names the argument, what was expected and what was found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from captum_sgcampp.scores import LINKS, Softmax
+
+GRAD_KWARGS = ("allow_unused", "materialize_grads", "retain_graph", "create_graph", "is_grads_batched")
+
+
+def check_inputs(inputs: object) -> tuple[Tensor, ...]:
+    """The inputs as a tuple of strided, finite tensors that agree on the number of examples."""
+    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not tensors:
+        raise ValueError("inputs: expected a tensor or a tuple of tensors, found an empty tuple")
+    for x in tensors:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"inputs: expected a tensor or a tuple of tensors, found {type(x).__name__}")
+        if x.layout != torch.strided or x.is_quantized or x.is_meta:
+            raise TypeError(f"inputs: expected dense tensors that hold data, found {x.layout}, {x.dtype} on {x.device}")
+        if x.dim() == 0:
+            raise ValueError("inputs: expected the examples along dimension 0, found a tensor without dimensions")
+    sizes = [len(x) for x in tensors]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"inputs: expected tensors of equally many examples, found {sizes}")
+    if sizes[0] == 0 or any(x.numel() == 0 for x in tensors):
+        raise ValueError(f"inputs: expected at least one example, found shapes {[tuple(x.shape) for x in tensors]}")
+    for index, x in enumerate(tensors):
+        if (x.is_floating_point() or x.is_complex()) and not bool(torch.isfinite(x).all()):
+            raise ValueError(f"inputs: expected finite values, found NaN or infinity in tensor {index}")
+    return tensors
+
+
+def check_count(argument: str, value: object, least: int = 1) -> int:
+    """A whole number, at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{argument}: expected an int, found {type(value).__name__} ({value!r})")
+    if value < least:
+        raise ValueError(f"{argument}: expected at least {least}, found {value}")
+    return int(value)
+
+
+def check_per_input(argument: str, value: object, inputs: tuple[Tensor, ...]) -> tuple[float, ...]:
+    """A finite number that is not negative, for every input: from one number or a tuple of one per input."""
+    values = value if isinstance(value, tuple) else (value,) * len(inputs)
+    if len(values) != len(inputs):
+        raise ValueError(f"{argument}: expected one number or one per input ({len(inputs)}), found {len(values)}")
+    for number in values:
+        if isinstance(number, bool) or not isinstance(number, Real):
+            raise TypeError(f"{argument}: expected a number or a tuple of numbers, found {type(number).__name__}")
+        if not math.isfinite(number) or number < 0:
+            raise ValueError(f"{argument}: expected finite numbers of at least 0, found {number}")
+    for number, x in zip(values, inputs, strict=True):
+        if number > 0 and not x.is_floating_point():
+            raise TypeError(
+                f"{argument}: expected 0 for an input of dtype {x.dtype}, which takes no Gaussian noise, found {number}"
+            )
+    return tuple(float(number) for number in values)
+
+
+def check_generator(generator: object) -> None:
+    """A `torch.Generator` or None."""
+    if generator is not None and not isinstance(generator, Generator):
+        raise TypeError(f"generator: expected a torch.Generator or None, found {type(generator).__name__}")
+
+
+def check_flag(argument: str, value: object) -> None:
+    """A bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument}: expected a bool, found {type(value).__name__} ({value!r})")
+
+
+def check_score(score: object) -> str | Softmax:
+    """The name of a score link, or `Softmax(classes)`."""
+    if isinstance(score, Softmax):
+        if score.classes is not None:
+            for index in score.classes:
+                check_count("score.classes", index, least=0)
+        return score
+    if not isinstance(score, str):
+        raise TypeError(f"score: expected one of {LINKS} or Softmax(classes=...), found {type(score).__name__}")
+    if score not in LINKS:
+        raise ValueError(f"score: expected one of {LINKS} or Softmax(classes=...), found {score!r}")
+    return score
+
+
+def check_derivatives(derivatives: object) -> None:
+    """`"closed_form"`; `"exact"` is not there yet."""
+    if derivatives == "exact":
+        raise NotImplementedError(
+            "derivatives: expected 'closed_form', found 'exact', which this version does not compute. The closed form "
+            "is exact where the network behind the layer is piecewise linear (ReLU, max-pooling, convolution, linear)"
+        )
+    if derivatives != "closed_form":
+        raise ValueError(f"derivatives: expected 'closed_form', found {derivatives!r}")
+
+
+def check_grad_kwargs(grad_kwargs: object) -> dict[str, Any]:
+    """Keyword arguments of `torch.autograd.grad` that keep their meaning here."""
+    if grad_kwargs is None:
+        return {}
+    if not isinstance(grad_kwargs, Mapping):
+        raise TypeError(f"grad_kwargs: expected a dict or None, found {type(grad_kwargs).__name__}")
+    for name, value in grad_kwargs.items():
+        if name not in GRAD_KWARGS:
+            raise ValueError(f"grad_kwargs: expected keys among {GRAD_KWARGS}, found {name!r}")
+        check_flag(f"grad_kwargs[{name!r}]", value)
+    for name in ("create_graph", "is_grads_batched"):
+        if grad_kwargs.get(name):
+            raise NotImplementedError(f"grad_kwargs: expected no {name}=True, which this version does not support")
+    return dict(grad_kwargs)

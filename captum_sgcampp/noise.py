@@ -1,0 +1,122 @@
+"""Gaussian noise: how much (`sigma`), from which stream, and the rows of noisy copies that a forward pass gets.
+
+Nothing here knows a model. A copy's noise depends on the seed, the number of the copy and the number of the input
+tensor only, so it is the same whatever the chunk size, the other examples of the batch and the memory format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+# One chunk's input rows fill at most this many bytes by default. An image network's activations are about twenty times
+# as large as its input, so the CPU's bound keeps the memory near 100 MiB at 8 to 10 images of 3 x 224 x 224; beyond
+# that batch size a CPU gets no faster.
+CPU_CHUNK_BYTES = 6 * 2**20
+ACCELERATOR_CHUNK_BYTES = 64 * 2**20
+LARGEST_DEFAULT_CHUNK_ROWS = 4096
+
+
+def draw_seed(generator: Generator | None) -> int:
+    """One draw from `generator` (None: the global CPU generator): the seed of all noise of one call."""
+    device = "cpu" if generator is None else generator.device
+    return int(torch.randint(2**62, (), generator=generator, device=device).item())
+
+
+@contextmanager
+def rewound_on_error(generator: Generator | None) -> Iterator[None]:
+    """Leave `generator` (None: the global CPU generator) where it stood if the block raises."""
+    source = torch.default_generator if generator is None else generator
+    state = source.get_state()
+    try:
+        yield
+    except BaseException:
+        source.set_state(state)
+        raise
+
+
+def standard_noise(seed: int, copy: int, input_index: int, like: Tensor) -> Tensor:
+    """`eps ~ N(0, 1)` of one noisy copy, in the shape of one example of `like`, on its device and in its dtype."""
+    stream = np.random.SeedSequence(seed, spawn_key=(copy, input_index)).generate_state(1, np.uint64)[0]
+    generator = Generator(device=like.device).manual_seed(int(stream))
+    return torch.randn(like.shape[1:], generator=generator, device=like.device, dtype=like.dtype)
+
+
+def relative_sigma(x: Tensor, noise_level: float) -> Tensor:
+    """SmoothGrad's sigma, `noise_level * (max(x) - min(x))` of each example: shape `(N, 1, ...)` as `x`."""
+    values = x.reshape(len(x), -1).to(torch.promote_types(x.dtype, torch.float32))
+    sigma = noise_level * (values.amax(1) - values.amin(1))
+    return sigma.to(x.dtype).reshape(-1, *(1,) * (x.dim() - 1))
+
+
+def absolute_sigma(x: Tensor, stdev: float) -> Tensor:
+    """The same sigma, in input units, for every example: shape `(N, 1, ...)` as `x`."""
+    return torch.full((len(x),) + (1,) * (x.dim() - 1), stdev, dtype=x.dtype, device=x.device)
+
+
+def default_chunk(inputs: Sequence[Tensor], nt_samples: int) -> int:
+    """How many copies of each example one forward pass gets when the caller does not say: bounded by bytes and rows."""
+    rows = len(inputs[0])
+    copy_bytes = max(sum(x.numel() * x.element_size() for x in inputs), 1)
+    limit = CPU_CHUNK_BYTES if inputs[0].device.type == "cpu" else ACCELERATOR_CHUNK_BYTES
+    return max(1, min(nt_samples + 1, limit // copy_bytes, LARGEST_DEFAULT_CHUNK_ROWS // rows))
+
+
+def chunks(nt_samples: int, chunk: int) -> Iterator[range]:
+    """The copies of each forward pass. The clean example rides in the first, which holds one copy less for it."""
+    first = min(chunk - 1, nt_samples)
+    yield range(first)
+    for start in range(first, nt_samples, chunk):
+        yield range(start, min(start + chunk, nt_samples))
+
+
+def copies_of(x: Tensor, repeats: int) -> Tensor:
+    """`(N * repeats, ...)`: each example `repeats` times in a row (as `repeat_interleave`), memory format kept."""
+    if repeats == 1:
+        return x
+    rows = torch.empty((len(x) * repeats, *x.shape[1:]), dtype=x.dtype, device=x.device, memory_format=_layout(x))
+    rows.unflatten(0, (len(x), repeats)).copy_(x.unsqueeze(1))
+    return rows
+
+
+def noisy_rows(
+    x: Tensor, sigma: Tensor | None, seed: int, input_index: int, copies: range, with_clean: bool
+) -> Tensor:
+    """The rows of one forward pass: for every example the clean one (where asked for) and then its noisy copies.
+
+    Args:
+        x: clean input, `(N, ...)`.
+        sigma: `(N, 1, ...)`, or None to leave this input alone.
+        seed: the seed of the call.
+        input_index: the number of this tensor among the inputs.
+        copies: which copies.
+        with_clean: whether each example's first row is the clean one.
+
+    Returns:
+        Tensor, `(N * (len(copies) + with_clean), ...)`, example-major.
+    """
+    first = int(with_clean)
+    rows = copies_of(x, first + len(copies))
+    if sigma is None or not copies:
+        return rows
+    if rows is x:
+        rows = x.clone()
+    by_example = rows.unflatten(0, (len(x), -1))
+    for place, copy in enumerate(copies, first):
+        # Two rounded steps, never a fused one, so that every memory format gives the same bits.
+        noise = sigma * standard_noise(seed, copy, input_index, like=x)
+        by_example[:, place] += noise
+    return rows
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    if not x.is_contiguous():
+        if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            return torch.channels_last
+        if x.dim() == 5 and x.is_contiguous(memory_format=torch.channels_last_3d):
+            return torch.channels_last_3d
+    return torch.contiguous_format

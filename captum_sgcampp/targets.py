@@ -1,0 +1,127 @@
+"""Captum's target formats: which entry of the model's output is the class score `S` of each row.
+
+Captum selects (`_select_targets`); this module checks first, so that every mistake is an error that names `target`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_sgcampp.captum_internals import ExpansionTypes, TargetType, _expand_target, _select_targets
+
+
+def normal_target(target: Any, examples: int) -> TargetType:
+    """`target` with plain ints, in one of Captum's formats, checked as far as that goes without the output.
+
+    Args:
+        target: None; an int, or a tensor with one, for all examples; a list or 1-D tensor of ints, one per example; a
+            tuple of ints for outputs of more dimensions; a list of tuples, one per example.
+        examples: N.
+    """
+    if target is None:
+        return None
+    if isinstance(target, Tensor):
+        return _target_from_tensor(target, examples)
+    if isinstance(target, tuple):
+        return tuple(_plain_int(index) for index in target)
+    if isinstance(target, list):
+        if len(target) != examples:
+            raise ValueError(f"target: expected one entry per example ({examples}), found a list of {len(target)}")
+        entries = [tuple(map(_plain_int, t)) if isinstance(t, tuple) else _plain_int(t) for t in target]
+        if len({type(entry) for entry in entries}) > 1:
+            raise TypeError("target: expected a list of ints or a list of tuples, found both in one list")
+        return entries  # type: ignore[return-value]
+    return _plain_int(target)
+
+
+def _target_from_tensor(target: Tensor, examples: int) -> TargetType:
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise TypeError(f"target: expected a tensor of ints, found {target.dtype}")
+    if target.numel() == 1:
+        return int(target.item())
+    if target.dim() != 1 or len(target) != examples:
+        raise ValueError(f"target: expected one int, or one per example ({examples}), found {tuple(target.shape)}")
+    return [int(index) for index in target.tolist()]
+
+
+def _plain_int(index: Any) -> int:
+    if isinstance(index, bool) or not isinstance(index, int | np.integer):
+        raise TypeError(
+            "target: expected an int, a tensor of ints, a tuple, a list of ints or a list of tuples, found "
+            f"{type(index).__name__} ({index!r})"
+        )
+    return int(index)
+
+
+def check_output(output: Any, target: TargetType, rows: int) -> Tensor:
+    """The model's output, once it is known that `target` picks one value from each of its rows."""
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"forward_func: expected a tensor as output, found {type(output).__name__}; wrap the model in a function "
+            "that returns the tensor of scores"
+        )
+    if not output.is_floating_point():
+        raise TypeError(f"forward_func: expected real floating-point scores, found {output.dtype}")
+    if output.dim() == 0 or len(output) != rows:
+        raise ValueError(
+            f"forward_func: expected one row of scores per input row ({rows}), found an output of shape "
+            f"{tuple(output.shape)}"
+        )
+    shape = tuple(output.shape[1:])
+    if target is None:
+        if output[0].numel() != 1:
+            raise ValueError(f"target: expected an index into scores of shape {shape} per example, found None")
+        return output
+    _check_indices(target, shape)
+    return output
+
+
+def _check_indices(target: TargetType, shape: tuple[int, ...]) -> None:
+    per_example = isinstance(target, list)
+    for index in target if isinstance(target, list) else [target]:
+        places = index if isinstance(index, tuple) else (index,)
+        if len(places) > len(shape) or any(size != 1 for size in shape[len(places) :]):
+            raise ValueError(
+                f"target: expected {max(len(shape), 1)} ints for scores of shape {shape} per example, found {index!r}"
+            )
+        if per_example and not isinstance(index, tuple) and len(shape) != 1:
+            raise ValueError(f"target: expected a list of tuples for scores of shape {shape}, found a list of ints")
+        for place, size in zip(places, shape, strict=False):
+            if not isinstance(place, int) or not -size <= place < size:
+                raise ValueError(f"target: expected an index from {-size} to {size - 1}, found {index!r}")
+
+
+def repeat_target(target: TargetType, repeats: int, shape: Sequence[int]) -> TargetType:
+    """`target` for rows in which every example stands `repeats` times in a row."""
+    expanded = _expand_target(target, repeats, ExpansionTypes.repeat_interleave)
+    if isinstance(expanded, list) and expanded and isinstance(expanded[0], int):
+        return [index % shape[1] for index in expanded]  # Captum's gather takes no negative indices
+    return expanded
+
+
+def select_scores(output: Tensor, target: TargetType) -> Tensor:
+    """`S`: `(rows,)`, the entry of each row that `target` (already repeated) picks."""
+    return _select_targets(output, target).reshape(len(output))
+
+
+def class_logits(output: Tensor, target: TargetType) -> tuple[Tensor, Tensor]:
+    """All classes that compete with the target (dimension 1 of the output), and the target's own column in each row.
+
+    Returns:
+        Logits `(rows, classes)` and columns `(rows,)`.
+    """
+    if target is None or output.dim() < 2 or output.shape[1] < 2:
+        raise ValueError(
+            f"score: expected an output of at least 2 classes and a target for softmax, found {tuple(output.shape)}"
+        )
+    per_row = target if isinstance(target, list) else [target] * len(output)
+    places = [index if isinstance(index, tuple) else (index,) for index in per_row]
+    columns = torch.tensor([place[0] % output.shape[1] for place in places], device=output.device)
+    if output.dim() == 2:
+        return output, columns
+    return torch.stack([row[(slice(None), *place[1:])] for row, place in zip(output, places, strict=True)]), columns
