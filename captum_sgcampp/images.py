@@ -139,7 +139,7 @@ def shown_crop(image: Image.Image, *, resize: int = 256, crop: int = 224) -> Ima
             resized to more than 64,000,000 pixels (at the defaults: one side about 1000 times the other).
     """
     # torchvision takes long to import and reading needs none of it.
-    from torchvision.transforms import functional  # type: ignore[import-untyped,unused-ignore]
+    from torchvision.transforms import functional
 
     _check_crop(image.size, resize, crop)
     try:
@@ -197,7 +197,7 @@ def classifier_input(
         >>> scores = model(x)
     """
     import torch
-    from torchvision.transforms import functional  # type: ignore[import-untyped,unused-ignore]
+    from torchvision.transforms import functional
 
     _check_channels("mean", mean)
     _check_channels("std", std)
@@ -277,10 +277,9 @@ def _open(stream: IO[bytes], name: str) -> ImageFile:
 def _open_as(kind: str, stream: IO[bytes], start: bytes, findings: list[str]) -> ImageFile | None:
     """The image if the stream holds one of this format, else None; a file that only starts like one adds a finding."""
     opener, starts_like = Image.OPEN[kind]
-    if starts_like is None and findings:
-        return None  # a format without a signature must not make something of another format's damaged file
+    signed = starts_like is not None  # a few formats have no signature: Pillow tries them on any data
     try:
-        verdict = True if starts_like is None else starts_like(start)
+        verdict = starts_like is None or starts_like(start)
     except Exception:  # fewer bytes than the signature
         return None
     if not verdict:
@@ -289,13 +288,14 @@ def _open_as(kind: str, stream: IO[bytes], start: bytes, findings: list[str]) ->
         findings.append(f"{kind}, a format that this Pillow does not read ({verdict})")
         return None
     if kind in NOT_READ:
-        findings.append(f"{kind}, a format that is not read")
+        if signed:
+            findings.append(f"{kind}, a format that is not read")
         return None
     stream.seek(0)
     try:
         return opener(stream, "")
     except Exception as error:  # the openers raise whatever the damage leads to
-        if starts_like is not None:
+        if signed:
             findings.append(f"a damaged {kind} file ({_reason(error)})")
         return None
 

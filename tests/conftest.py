@@ -1,0 +1,36 @@
+"""Fixtures: the real models and photographs, where they are."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder with real pretrained models and photographs (not part of the project)."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "assets"
+    folder = Path(os.environ.get("SGCAMPP_ASSETS", default))
+    if not (folder / "zoo.py").is_file():
+        pytest.skip("no real models and photographs: set SGCAMPP_ASSETS to the folder that holds them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def zoo(assets: Path) -> ModuleType:
+    """The loader of the real models."""
+    spec = importlib.util.spec_from_file_location("zoo", assets / "zoo.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> None:
+    torch.manual_seed(0)
