@@ -1,0 +1,135 @@
+r"""
+Measures the bundled network on scenes that it was not trained on.
+
+    python -m captum_sgcampp.bundled.evaluate --scenes 2000
+
+The measure is the average precision of every class and its mean over the classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from captum_sgcampp.bundled.network import load_shapes_vgg, normalise
+from captum_sgcampp.bundled.scenes import CLASSES, Scene, draw_scenes
+
+__all__ = ["FIRST_EVALUATION_SEED", "average_precision", "evaluate"]
+
+FIRST_EVALUATION_SEED = 3_000_000_000
+"""Evaluation with seed 0 draws its scenes from this seed on; all training seeds are smaller."""
+
+SEEDS_PER_RUN = 1_000_000
+"""How far the scenes of two evaluation seeds are apart; more scenes cannot be asked for."""
+
+
+def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+    r"""
+    Average precision: the sum over the thresholds of the precision, weighted by how much the
+    recall rises there. Nothing is interpolated, and equal scores share one threshold.
+
+    Args:
+
+        labels (array_like): 1 for a positive sample, 0 for a negative one, of shape (samples,).
+        scores (array_like): Higher for samples that are more likely positive, of shape (samples,).
+
+    Returns:
+        *float*: From 0 to 1; NaN where no sample is positive.
+
+    Examples::
+
+        >>> average_precision([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+        0.8333333333333333
+    """
+    scores = np.asarray(scores)
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(np.asarray(labels, np.float64)[order])
+    if not hits.size or hits[-1] == 0:
+        return float("nan")
+    # A threshold lies below the last sample of every run of equal scores.
+    last = np.append(np.diff(scores[order]) != 0, True)
+    precision = hits[last] / (np.flatnonzero(last) + 1)
+    rise = np.diff(hits[last], prepend=0.0) / hits[-1]
+    return float(np.sum(rise * precision))
+
+
+def evaluate(network: nn.Module, scenes: Iterable[Scene]) -> list[float]:
+    r"""
+    Measures a network.
+
+    Args:
+
+        network (nn.Module): Network from normalised images to logits, in evaluation mode.
+        scenes (iterable of Scene): Scenes to judge, of 128 x 128 pixels.
+
+    Returns:
+        *list[float]*: Average precision of every class in :data:`CLASSES`, from 0 to 1; NaN for a
+        class that no scene holds.
+
+    Examples::
+
+        >>> precisions = evaluate(load_shapes_vgg(), draw_scenes(range(500)))
+        >>> mean = sum(precisions) / len(precisions)
+    """
+    labels, scores = [], []
+    for batch in _batches(scenes, 64):
+        labels.append(np.stack([scene.labels for scene in batch]))
+        scores.append(_logits(network, batch))
+    columns = zip(np.concatenate(labels).T, np.concatenate(scores).T, strict=True)
+    return [average_precision(label, score) for label, score in columns]
+
+
+def evaluation_seeds(seed: int, count: int) -> range:
+    r"""
+    Seeds of the scenes of one evaluation, none of which any training draws.
+
+    Args:
+
+        seed (int): Seed of the evaluation, 0 or larger.
+        count (int): Number of scenes, at most a million.
+
+    Returns:
+        *range*: The seeds.
+    """
+    if seed < 0 or not 1 <= count <= SEEDS_PER_RUN:
+        raise ValueError(f"seed must be 0 or larger and scenes 1 to {SEEDS_PER_RUN}, got {seed} and {count}")
+    first = FIRST_EVALUATION_SEED + seed * SEEDS_PER_RUN
+    return range(first, first + count)
+
+
+def _batches(scenes: Iterable[Scene], size: int) -> Iterator[list[Scene]]:
+    source = iter(scenes)
+    while batch := list(islice(source, size)):
+        yield batch
+
+
+def _logits(network: nn.Module, batch: Sequence[Scene]) -> npt.NDArray[np.float32]:
+    pixels = torch.from_numpy(np.stack([scene.image for scene in batch])).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        logits: npt.NDArray[np.float32] = network(normalise(pixels)).numpy()
+    return logits
+
+
+def main() -> None:
+    r"""
+    Runs the evaluation from the command line.
+    """
+    parser = argparse.ArgumentParser(description="Measure the bundled network.")
+    parser.add_argument("--scenes", type=int, default=2000, help="number of scenes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="0 or larger (default: %(default)s)")
+    arguments = parser.parse_args()
+    seeds = evaluation_seeds(arguments.seed, arguments.scenes)
+    precisions = evaluate(load_shapes_vgg(), draw_scenes(seeds))
+    for name, precision in zip(CLASSES, precisions, strict=True):
+        print(f"{name:10s} {precision:.4f}")
+    print(f"{'mean':10s} {np.mean(precisions):.4f}")
+
+
+if __name__ == "__main__":
+    main()
