@@ -157,6 +157,8 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
             raise TypeError(f"forward_func: expected a module or a function, found {type(forward_func).__name__}")
         if not isinstance(layer, nn.Module):
             raise TypeError(f"layer: expected a torch.nn.Module, found {type(layer).__name__}")
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise TypeError("layer: expected a module that runs Python hooks, found a TorchScript module")
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         GradientAttribution.__init__(self, forward_func)
 
@@ -263,7 +265,8 @@ def _check_finite(maps: list[Tensor]) -> None:
 
 def _contiguous(explanations: list[_Explanation]) -> TensorOrTuple:
     maps = tuple(explanation.result.maps.contiguous() for explanation in explanations)
-    return _format_output(len(maps) > 1, maps)
+    attributions: TensorOrTuple = _format_output(len(maps) > 1, maps)
+    return attributions
 
 
 class LayerGradCamPlusPlus(_LayerCamPlusPlus):
@@ -522,5 +525,5 @@ class LayerSmoothGradCamPlusPlus(_LayerCamPlusPlus):
 
     def _explain(self, *arguments: Any, **keywords: Any) -> list[_Explanation]:
         names = [field.name for field in fields(_NoiseRequest)]
-        request = _NoiseRequest(**{name: keywords.pop(name) for name in names if name in keywords})
-        return super()._explain(*arguments, noise_request=request, **keywords)
+        keywords["noise_request"] = _NoiseRequest(**{name: keywords.pop(name) for name in names if name in keywords})
+        return super()._explain(*arguments, **keywords)

@@ -62,7 +62,7 @@ def check_per_input(argument: str, value: object, inputs: tuple[Tensor, ...]) ->
             raise TypeError(
                 f"{argument}: expected 0 for an input of dtype {x.dtype}, which takes no Gaussian noise, found {number}"
             )
-    return tuple(float(number) for number in values)
+    return tuple(float(number) for number in values)  # type: ignore[arg-type]
 
 
 def check_generator(generator: object) -> None:
@@ -114,5 +114,7 @@ def check_grad_kwargs(grad_kwargs: object) -> dict[str, Any]:
         check_flag(f"grad_kwargs[{name!r}]", value)
     for name in ("create_graph", "is_grads_batched"):
         if grad_kwargs.get(name):
-            raise NotImplementedError(f"grad_kwargs: expected no {name}=True, which this version does not support")
+            raise NotImplementedError(
+                f"grad_kwargs: expected {name}=False, found True, which this version does not support"
+            )
     return dict(grad_kwargs)

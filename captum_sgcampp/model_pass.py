@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -183,8 +184,10 @@ class _LayerRecorder:
         self._in_checkpoint = False
 
     def __enter__(self) -> None:
-        register = self._layer.register_forward_pre_hook if self._to_input else self._layer.register_forward_hook
-        self._handle = register(self._before if self._to_input else self._after)  # type: ignore[operator]
+        if self._to_input:
+            self._handle = self._layer.register_forward_pre_hook(self._before)
+        else:
+            self._handle = self._layer.register_forward_hook(self._after)
 
     def __exit__(self, *exception: object) -> None:
         self._handle.remove()
@@ -208,10 +211,9 @@ class _LayerRecorder:
         if self._problem is not None:
             raise self._problem
         if not self.leaves:
-            kind = " (a TorchScript module, which runs no hooks)" if _is_scripted(self._layer) else ""
             raise RuntimeError(
                 "layer: expected a module that forward_func calls, found one that it never reached: "
-                f"{type(self._layer).__name__}{kind}"
+                f"{type(self._layer).__name__}"
             )
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
@@ -297,10 +299,6 @@ def _describe(output: object) -> str:
     return type(output).__name__
 
 
-def _is_scripted(module: nn.Module) -> bool:
-    return isinstance(module, torch.jit.ScriptModule)
-
-
 def _checkpoint_frames() -> set[str]:
     """Names of torch's activation-checkpoint functions that the current call runs in: `checkpoint` (either kind),
     `forward` (the reentrant kind), `unpack_hook` (the layer runs again during differentiation)."""
@@ -332,11 +330,12 @@ def _refuse_training_layers() -> Iterator[None]:
                 "call model.eval() first"
             )
 
-    handle = register_module_forward_pre_hook(check)
-    try:
+    with ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:  # compiled modules warn of every global hook, whatever it does
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are global hooks")
+        stack.enter_context(register_module_forward_pre_hook(check))
         yield
-    finally:
-        handle.remove()
 
 
 def _batch_dependence(module: nn.Module) -> str | None:

@@ -83,9 +83,7 @@ def copies_of(x: Tensor, repeats: int) -> Tensor:
     return rows
 
 
-def noisy_rows(
-    x: Tensor, sigma: Tensor | None, seed: int, input_index: int, copies: range, with_clean: bool
-) -> Tensor:
+def noisy_rows(x: Tensor, sigma: Tensor | None, seed: int, input_index: int, copies: range, with_clean: bool) -> Tensor:
     """The rows of one forward pass: for every example the clean one (where asked for) and then its noisy copies.
 
     Args:

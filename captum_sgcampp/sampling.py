@@ -122,17 +122,16 @@ def _sample(
                 if copies or noise is None:
                     score, derivatives = _derivatives(run, output, target, question)
                     finite.append(torch.isfinite(score).all())
+                    skip = int(clean and noise is not None)
                     for sample, rows_of_layer in zip(samples, derivatives, strict=True):
-                        sample.moments.add(rows_of_layer, len(question.inputs[0]), skip=int(clean and noise is not None))
+                        sample.moments.add(rows_of_layer, len(question.inputs[0]), skip)
             progress.update(len(copies))
     if not bool(torch.stack(finite).all()):
         raise RuntimeError("forward_func: expected finite scores of the target, found NaN or infinity")
     return samples
 
 
-def _rows(
-    inputs: tuple[Tensor, ...], noise: Noise | None, seed: int, copies: range, clean: bool
-) -> tuple[Tensor, ...]:
+def _rows(inputs: tuple[Tensor, ...], noise: Noise | None, seed: int, copies: range, clean: bool) -> tuple[Tensor, ...]:
     sigmas = noise.sigmas if noise else (None,) * len(inputs)
     return tuple(
         noisy_rows(x, sigma, seed, index, copies, clean)
@@ -161,9 +160,7 @@ def _check_activations(run: LayerRun, rows: int) -> None:
         if len(shape) < 2:
             raise ValueError(f"layer: expected an activation of shape (N, K, ...), found {shape}")
         if shape[0] != rows:
-            raise ValueError(
-                f"layer: expected an activation with one row per input row ({rows}), found shape {shape}"
-            )
+            raise ValueError(f"layer: expected an activation with one row per input row ({rows}), found shape {shape}")
 
 
 def _derivatives(

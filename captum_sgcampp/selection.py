@@ -104,7 +104,9 @@ def neuron_mask(neurons: Neurons, activation: Tensor) -> Tensor | None:
     if neurons is None:
         return None
     if activation.dim() == 2:
-        raise ValueError("neurons: expected None for a linear layer, whose feature maps are single neurons already")
+        raise ValueError(
+            f"neurons: expected None for a linear layer, whose feature maps are single neurons, found {neurons!r}"
+        )
     if isinstance(neurons, np.ndarray):
         neurons = torch.from_numpy(np.ascontiguousarray(neurons))
     if isinstance(neurons, Tensor):
@@ -201,9 +203,7 @@ def _check_slice(argument: str, place: slice, size: int) -> None:
             raise ValueError(f"{argument}: expected bounds from {-size} to {size}, found {place}")
 
 
-def box_to_neurons(
-    box: Sequence[float], input_size: Sequence[int], layer_size: Sequence[int]
-) -> tuple[slice, ...]:
+def box_to_neurons(box: Sequence[float], input_size: Sequence[int], layer_size: Sequence[int]) -> tuple[slice, ...]:
     """The neurons of a layer that a box in input pixels covers, for the argument `neurons`.
 
     The layer's neurons are taken to tile the input evenly, as when the map is upsampled to the input's size. A neuron

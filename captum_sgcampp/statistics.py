@@ -1,4 +1,4 @@
-"""What the noisy copies say about the map: how many counted, how sure it is, how much of it comes from poles of alpha."""
+"""What the noisy copies say of the map: how many counted, how sure it is, how much of it comes from poles of alpha."""
 
 from __future__ import annotations
 

@@ -106,7 +106,8 @@ def repeat_target(target: TargetType, repeats: int, shape: Sequence[int]) -> Tar
 
 def select_scores(output: Tensor, target: TargetType) -> Tensor:
     """`S`: `(rows,)`, the entry of each row that `target` (already repeated) picks."""
-    return _select_targets(output, target).reshape(len(output))
+    scores: Tensor = _select_targets(output, target)
+    return scores.reshape(len(output))
 
 
 def class_logits(output: Tensor, target: TargetType) -> tuple[Tensor, Tensor]:
@@ -124,4 +125,5 @@ def class_logits(output: Tensor, target: TargetType) -> tuple[Tensor, Tensor]:
     columns = torch.tensor([place[0] % output.shape[1] for place in places], device=output.device)
     if output.dim() == 2:
         return output, columns
-    return torch.stack([row[(slice(None), *place[1:])] for row, place in zip(output, places, strict=True)]), columns
+    all_classes = [(slice(None), *place[1:]) for place in places]
+    return torch.stack([row[index] for row, index in zip(output, all_classes, strict=True)]), columns

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 class ConvNet(nn.Module):
-    """Two convolutions, pooling, and a fully connected head with a hidden layer: `dims` spatial dimensions of size 8."""
+    """Two convolutions, pooling, a fully connected head with a hidden layer; `dims` spatial dimensions of size 8."""
 
-    def __init__(self, dims: int = 2, classes: int = 5, inplace: bool = False, seed: int = 0, channels: int = 2) -> None:
+    def __init__(self, dims: int = 2, inplace: bool = False, seed: int = 0, channels: int = 2) -> None:
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -22,7 +22,7 @@ class ConvNet(nn.Module):
             self.pool = pool(2)
             self.fc1 = nn.Linear(6 * 4**dims, 16)
             self.relu3 = nn.ReLU(inplace)
-            self.fc2 = nn.Linear(16, classes)
+            self.fc2 = nn.Linear(16, 5)
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The papers, transcribed: nested loops in float64, one example, one copy and one neuron at a time. Slow and obvious."""
+"""The papers, transcribed: nested loops in float64, one example, one copy, one neuron at a time. Slow and obvious."""
 
 from __future__ import annotations
 
@@ -29,10 +29,7 @@ def observe(
         kept.append(tensor)
 
     with torch.enable_grad():
-        if to_input:
-            handle = layer.register_forward_pre_hook(keep)
-        else:
-            handle = layer.register_forward_hook(keep)
+        handle = layer.register_forward_pre_hook(keep) if to_input else layer.register_forward_hook(keep)
         logits = model(*(x.clone().requires_grad_() for x in row))
         handle.remove()
         activation = kept[0]
@@ -66,7 +63,7 @@ def link_derivatives(
 
 
 def copy_weights(link: str, scores: list[float]) -> list[float]:
-    """e_m = Y_m / mean_j Y_j with the factor that `link_derivatives` left out; exact whatever the size of the logits."""
+    """e_m = Y_m / mean_j Y_j with the factor that `link_derivatives` left out; exact for logits of any size."""
     if link == "softmax":
         return [1.0] * len(scores)
     if link == "sigmoid":

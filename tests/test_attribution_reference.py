@@ -172,9 +172,7 @@ def test_softmax_in_float32_is_right_where_the_class_has_probability_0_999() -> 
         model.model.fc2.bias[TARGET] += others.logsumexp(0) - logits[TARGET] + np.log(999)
     assert abs(model(x).softmax(1)[0, TARGET].item() - 0.999) < 1e-5
     options: Any = {"link": "softmax", "classes": range(5)}
-    found, expected = smooth_and_reference(
-        model, "model.relu2", x, TARGET, options, score="softmax", noise_level=0.02
-    )
+    found, expected = smooth_and_reference(model, "model.relu2", x, TARGET, options, score="softmax", noise_level=0.02)
     assert relative_error(found, expected) <= 1e-3
     assert relative_error(*_plain_and_reference(model, x)) <= 1e-3
     assert PaperMap.pole_distance > 0.01

@@ -1,4 +1,4 @@
-"""Models as they come: frozen, compiled, checkpointed, in-place, half precision, in threads; each gives the right map."""
+"""Models as they come, frozen, compiled, checkpointed, in-place, half precision, in threads, give the right map."""
 
 from __future__ import annotations
 
@@ -162,9 +162,7 @@ def test_other_dtypes_give_the_same_map_in_float32_or_wider(dtype: torch.dtype, 
     handle.remove()
     assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert rows[0].dtype == dtype
-    maps = [
-        LayerGradCamPlusPlus(reference, reference.relu2).attribute(row.double(), 1) for row in rows[0].split(1)
-    ]
+    maps = [LayerGradCamPlusPlus(reference, reference.relu2).attribute(row.double(), 1) for row in rows[0].split(1)]
     assert all(m.norm() > 0 for m in maps)
     plain = LayerGradCamPlusPlus(model, model.relu2).attribute(rows[0], 1)
     assert close(plain, torch.cat(maps), bound)

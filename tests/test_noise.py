@@ -64,9 +64,7 @@ def test_channels_last_stays_and_gets_the_same_noise(dims: int, layout: torch.me
     model.register_forward_pre_hook(lambda module, args: layouts.append(args[0].is_contiguous(memory_format=layout)))
     found, rows = received(model, model.relu2, x, nt_samples=3, nt_samples_batch_size=3)
     layouts.clear()
-    other, other_rows = received(
-        model, model.relu2, x.to(memory_format=layout), nt_samples=3, nt_samples_batch_size=3
-    )
+    other, other_rows = received(model, model.relu2, x.to(memory_format=layout), nt_samples=3, nt_samples_batch_size=3)
     assert layouts and all(layouts)
     assert torch.equal(other_rows, rows)
     assert (other - found).norm() <= 1e-9 * found.norm() and other.is_contiguous()

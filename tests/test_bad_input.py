@@ -1,0 +1,478 @@
+"""Bad input gives an error that names the argument, and leaves the model and the process as they were."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from networks import ConvNet, TwoInputs, images
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, Softmax
+
+METHODS = [LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus]
+
+
+@contextmanager
+def left_as_it_was(model: nn.Module, *generators: torch.Generator) -> Iterator[None]:
+    """Fails if the block changes the model, the grad mode, a generator or a hook."""
+
+    def state() -> dict[str, Any]:
+        return {
+            "hooks": [
+                (name, list(m._forward_hooks), list(m._forward_pre_hooks), list(m._backward_hooks))
+                for name, m in model.named_modules()
+            ],
+            "global hooks": (
+                list(torch_module._global_forward_hooks),
+                list(torch_module._global_forward_pre_hooks),
+            ),
+            "training": [m.training for m in model.modules()],
+            "requires_grad": [p.requires_grad for p in model.parameters()],
+            "grad": [p.grad is None for p in model.parameters()],
+            "versions": [t._version for t in (*model.parameters(), *model.buffers())],
+            "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+            "tensors": [t.detach().clone() for t in (*model.parameters(), *model.buffers())],
+            "generators": [torch.get_rng_state(), *(g.get_state() for g in generators)],
+            "numpy": np.random.get_state()[1].tolist(),
+        }
+
+    before = state()
+    try:
+        yield
+    finally:
+        after = state()
+        for key in ("tensors", "generators"):
+            assert all(torch.equal(a, b) for a, b in zip(before.pop(key), after.pop(key), strict=True)), key
+        assert before == after
+
+
+def refused(
+    method: Any,
+    error: type[BaseException] | tuple[type[BaseException], ...],
+    names: str,
+    *,
+    model: nn.Module | None = None,
+    forward: Callable[..., Any] | None = None,
+    layer: nn.Module | None = None,
+    inputs: Any = None,
+    **arguments: Any,
+) -> None:
+    model = ConvNet() if model is None else model
+    layer = model.get_submodule("relu1") if layer is None else layer
+    arguments = {"inputs": images() if inputs is None else inputs, "target": 1, **arguments}
+    with left_as_it_was(model), pytest.raises(error, match=rf"^{names}: expected .*found"):
+        method(forward or model, layer).attribute(**arguments)
+    # and the model still can be explained
+    if isinstance(model, ConvNet) and layer is model.relu1 and forward is None:
+        assert method(model, layer).attribute(images(), 1).shape == (2, 1, 8, 8)
+
+
+NAN, INF = float("nan"), float("inf")
+
+INPUTS: list[tuple[Any, Any]] = [
+    ([images()], TypeError),
+    (images().numpy(), TypeError),
+    (None, TypeError),
+    ("image.png", TypeError),
+    ((), ValueError),
+    ((images(), None), TypeError),
+    (torch.tensor(1.0), ValueError),
+    (images()[:0], ValueError),
+    (torch.zeros(2, 2, 0, 8), ValueError),
+    ((images(2), images(3)), ValueError),
+    (torch.full((1, 2, 8, 8), NAN), ValueError),
+    (torch.full((1, 2, 8, 8), INF), ValueError),
+    (torch.full((1, 2, 8, 8), -INF), ValueError),
+    (images().to_sparse(), TypeError),
+    (images().to("meta"), TypeError),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("inputs, error", INPUTS, ids=range(len(INPUTS)))
+def test_inputs(method: Any, inputs: Any, error: Any) -> None:
+    model = ConvNet()
+    with left_as_it_was(model), pytest.raises(error, match=r"^inputs: expected .*found"):
+        method(model, model.relu1).attribute(inputs, 1)
+
+
+TARGETS: list[tuple[Any, Any]] = [
+    (None, ValueError),
+    (5, ValueError),
+    (-6, ValueError),
+    (1.0, TypeError),
+    (True, TypeError),
+    ("cat", TypeError),
+    ([1], ValueError),
+    ([1, 2, 3], ValueError),
+    ([1, 9], ValueError),
+    ([1, 1.5], TypeError),
+    ([1, (1,)], TypeError),
+    ([(1, 2), (1, 2)], ValueError),
+    ((1, 2), ValueError),
+    ((), ValueError),
+    (torch.tensor([1, 2, 3]), ValueError),
+    (torch.tensor([[1, 2]]), ValueError),
+    (torch.tensor([1.0, 2.0]), TypeError),
+    (torch.tensor([True, False]), TypeError),
+    (torch.tensor(7), ValueError),
+    (np.array([1, 2]), TypeError),
+    ({1: 2}, TypeError),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("target, error", TARGETS, ids=range(len(TARGETS)))
+def test_target(method: Any, target: Any, error: Any) -> None:
+    refused(method, error, "target", target=target)
+
+
+SAMPLING: list[tuple[str, dict[str, Any], Any]] = [
+    ("nt_samples", {"nt_samples": 0}, ValueError),
+    ("nt_samples", {"nt_samples": -3}, ValueError),
+    ("nt_samples", {"nt_samples": 2.0}, TypeError),
+    ("nt_samples", {"nt_samples": True}, TypeError),
+    ("nt_samples", {"nt_samples": None}, TypeError),
+    ("nt_samples", {"nt_samples": "many"}, TypeError),
+    ("nt_samples_batch_size", {"nt_samples_batch_size": 0}, ValueError),
+    ("nt_samples_batch_size", {"nt_samples_batch_size": -1}, ValueError),
+    ("nt_samples_batch_size", {"nt_samples_batch_size": 1.5}, TypeError),
+    ("stdevs", {"stdevs": -0.1}, ValueError),
+    ("stdevs", {"stdevs": NAN}, ValueError),
+    ("stdevs", {"stdevs": INF}, ValueError),
+    ("stdevs", {"stdevs": "0.1"}, TypeError),
+    ("stdevs", {"stdevs": True}, TypeError),
+    ("stdevs", {"stdevs": (0.1, 0.1)}, ValueError),
+    ("stdevs", {"stdevs": ()}, ValueError),
+    ("stdevs", {"stdevs": [0.1]}, TypeError),
+    ("stdevs", {"stdevs": torch.tensor(0.1)}, TypeError),
+    ("noise_level", {"noise_level": -0.1}, ValueError),
+    ("noise_level", {"noise_level": NAN}, ValueError),
+    ("noise_level", {"noise_level": None}, TypeError),
+    ("noise_level", {"noise_level": (0.1, 0.2)}, ValueError),
+    ("generator", {"generator": 0}, TypeError),
+    ("generator", {"generator": np.random.default_rng(0)}, TypeError),
+    ("show_progress", {"show_progress": 1}, TypeError),
+    ("return_statistics", {"return_statistics": "yes"}, TypeError),
+]
+
+
+@pytest.mark.parametrize("name, arguments, error", SAMPLING, ids=range(len(SAMPLING)))
+def test_sampling_arguments(name: str, arguments: dict[str, Any], error: Any) -> None:
+    refused(LayerSmoothGradCamPlusPlus, error, name, **arguments)
+
+
+def test_sampling_arguments_belong_to_the_smooth_method_only() -> None:
+    model = ConvNet()
+    with pytest.raises(TypeError, match="nt_samples"):
+        LayerGradCamPlusPlus(model, model.relu1).attribute(images(), 1, nt_samples=3)  # type: ignore[call-arg]
+
+
+FORMULA: list[tuple[str, dict[str, Any], Any]] = [
+    ("score", {"score": "logit"}, ValueError),
+    ("score", {"score": None}, TypeError),
+    ("score", {"score": torch.exp}, TypeError),
+    ("score", {"score": Softmax(classes=(1, 7))}, ValueError),
+    ("score", {"score": Softmax(classes=(1,))}, ValueError),
+    ("score", {"score": Softmax(classes=())}, ValueError),
+    ("score.classes", {"score": Softmax(classes=(-1, 2))}, ValueError),
+    ("score.classes", {"score": Softmax(classes=("cat",))}, TypeError),  # type: ignore[arg-type]
+    ("derivatives", {"derivatives": "exact"}, NotImplementedError),
+    ("derivatives", {"derivatives": "numeric"}, ValueError),
+    ("derivatives", {"derivatives": None}, ValueError),
+    ("bound_alpha", {"bound_alpha": 0.5}, TypeError),
+    ("relu_attributions", {"relu_attributions": "no"}, TypeError),
+    ("attr_dim_summation", {"attr_dim_summation": None}, TypeError),
+    ("attribute_to_layer_input", {"attribute_to_layer_input": 1}, TypeError),
+    ("grad_kwargs", {"grad_kwargs": "create_graph"}, TypeError),
+    ("grad_kwargs", {"grad_kwargs": {"grad_outputs": torch.ones(2)}}, ValueError),
+    ("grad_kwargs", {"grad_kwargs": {"create_graph": True}}, NotImplementedError),
+    (r"grad_kwargs\['allow_unused'\]", {"grad_kwargs": {"allow_unused": 1}}, TypeError),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name, arguments, error", FORMULA, ids=range(len(FORMULA)))
+def test_formula_arguments(method: Any, name: str, arguments: dict[str, Any], error: Any) -> None:
+    refused(method, error, name, **arguments)
+
+
+def mask(*shape: int, dtype: torch.dtype = torch.bool) -> Tensor:
+    return torch.ones(shape, dtype=dtype)
+
+
+# relu1 of ConvNet on images(): (2, 4, 8, 8)
+SELECTION: list[tuple[str, Any, Any]] = [
+    ("feature_maps", 4, ValueError),
+    ("feature_maps", -5, ValueError),
+    ("feature_maps", 1.0, TypeError),
+    ("feature_maps", True, TypeError),
+    ("feature_maps", "all", TypeError),
+    ("feature_maps", [], ValueError),
+    ("feature_maps", [0, 4], ValueError),
+    ("feature_maps", [0, 1.5], TypeError),
+    ("feature_maps", [True, False, True, False], TypeError),
+    ("feature_maps", slice(3, 3), ValueError),
+    ("feature_maps", slice(0, 9), ValueError),
+    ("feature_maps", slice(None, None, 0), ValueError),
+    ("feature_maps", slice(0.5, 2), TypeError),
+    ("feature_maps", mask(3), ValueError),
+    ("feature_maps", mask(3, 4), ValueError),
+    ("feature_maps", mask(2, 4, 1), ValueError),
+    ("feature_maps", ~mask(4), ValueError),
+    ("feature_maps", mask(4, dtype=torch.float32), TypeError),
+    ("feature_maps", torch.tensor([0, 7]), ValueError),
+    ("feature_maps", torch.tensor([[0, 1]]), TypeError),
+    ("feature_maps", {0, 1}, TypeError),
+    ("neurons", 3, TypeError),
+    ("neurons", "centre", TypeError),
+    ("neurons", np.s_[2:5], ValueError),
+    ("neurons", np.s_[2:5, 3:7, 0:1], ValueError),
+    ("neurons", np.s_[2:5, 3:99], ValueError),
+    ("neurons", np.s_[2:5, 3:3], ValueError),
+    ("neurons", np.s_[2:5, 9], ValueError),
+    ("neurons", np.s_[2:5, None], TypeError),
+    ("neurons", np.s_[..., 2:5], TypeError),
+    ("neurons", np.s_[0.5:2, 0:1], TypeError),
+    ("neurons", [], ValueError),
+    ("neurons", [(1, 2, 3)], ValueError),
+    ("neurons", [(1, 8)], ValueError),
+    ("neurons", [(1, 2.0)], TypeError),
+    ("neurons", [1, 2], ValueError),
+    ("neurons", mask(7, 8), ValueError),
+    ("neurons", mask(8, 8, dtype=torch.uint8), TypeError),
+    ("neurons", mask(8, 8, dtype=torch.float32), TypeError),
+    ("neurons", torch.tensor([[1, 2]]), TypeError),
+    ("neurons", ~mask(8, 8), ValueError),
+    ("neurons", mask(2, 8, 8), ValueError),  # (N, H, W) does not broadcast to (N, K, H, W)
+    ("neurons", mask(3, 8, 8), ValueError),
+    ("neurons", mask(2, 4, 8, 8, 1), ValueError),
+    ("neurons", mask(3, 4, 8, 8), ValueError),
+    ("neurons", np.ones((8, 8)), TypeError),
+]
+
+
+@pytest.mark.parametrize("name, value, error", SELECTION, ids=range(len(SELECTION)))
+def test_selection(name: str, value: Any, error: Any) -> None:
+    refused(LayerGradCamPlusPlus, error, name, **{name: value})
+
+
+def test_a_mask_that_could_be_read_two_ways_is_refused() -> None:
+    refused(LayerSmoothGradCamPlusPlus, ValueError, "neurons", inputs=images(4), neurons=mask(4, 8, 8))
+    model = ConvNet()
+    ours = LayerGradCamPlusPlus(model, model.relu1)
+    for one_reading in (mask(4, 8, 8)[None], mask(4, 8, 8)[:, None]):
+        assert torch.equal(ours.attribute(images(4), 1, neurons=one_reading), ours.attribute(images(4), 1))
+
+
+def test_disjoint_selections_and_neurons_of_a_linear_layer_are_refused() -> None:
+    other_map = torch.zeros(2, 4, 8, 8, dtype=torch.bool)
+    other_map[:, 2] = True
+    refused(LayerGradCamPlusPlus, ValueError, "feature_maps and neurons", feature_maps=1, neurons=other_map)
+    model = ConvNet()
+    refused(LayerGradCamPlusPlus, ValueError, "neurons", model=model, layer=model.fc1, neurons=np.s_[0:1])
+
+
+class Odd(nn.Module):
+    """ConvNet with an odd module behind its first ReLU."""
+
+    def __init__(self, odd: nn.Module, back: Callable[[Any], Tensor] = lambda value: value) -> None:
+        super().__init__()
+        self.net, self.odd, self.back = ConvNet(), odd, back
+
+    def forward(self, x: Tensor) -> Tensor:
+        net = self.net
+        x = self.back(self.odd(net.relu1(net.conv1(x))))
+        return net.fc2(net.relu3(net.fc1(net.pool(net.relu2(net.conv2(x))).flatten(1))))
+
+
+class Returns(nn.Module):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(x)
+
+
+LAYERS: list[tuple[Any, Callable[[Any], Tensor], Any]] = [
+    (Returns(lambda x: {"x": x}), lambda d: d["x"], TypeError),
+    (Returns(lambda x: (x, None)), lambda t: t[0], TypeError),
+    (Returns(lambda x: (x, (x, x))), lambda t: t[0], TypeError),
+    (Returns(lambda x: [x, "name"]), lambda t: t[0], TypeError),
+    (Returns(lambda x: (x, x.long())), lambda t: t[0], TypeError),
+    (Returns(lambda x: x.long()), lambda x: x.float(), TypeError),
+    (Returns(lambda x: x > 0), lambda x: x.float(), TypeError),
+    (Returns(lambda x: torch.complex(x, x)), lambda x: x.real, TypeError),
+    (Returns(lambda x: x.detach()), lambda x: x.detach(), RuntimeError),
+    (Returns(lambda x: x), lambda x: torch.ones_like(x), RuntimeError),
+    (Returns(lambda x: x.flatten()), lambda x: x.reshape(-1, 4, 8, 8), ValueError),
+    (Returns(lambda x: x.flatten(0, 1)), lambda x: x.reshape(-1, 4, 8, 8), ValueError),
+    (Returns(lambda x: x.sum(0, keepdim=True)), lambda x: x.expand(2, -1, -1, -1), ValueError),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("odd, back, error", LAYERS, ids=range(len(LAYERS)))
+def test_layers_that_cannot_be_explained(method: Any, odd: nn.Module, back: Any, error: Any) -> None:
+    model = Odd(odd, back)
+    # two examples in one pass, so that rows are 2 for both methods
+    arguments = {"stdevs": 0.0} if method is LayerSmoothGradCamPlusPlus else {}
+    name = "(layer|forward_func)" if error is RuntimeError else "layer"
+    refused(method, error, name, model=model, layer=odd, **arguments)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize("method", METHODS)
+def test_quantised_layers(method: Any) -> None:
+    def quantise(x: Tensor) -> Tensor:
+        return torch.quantize_per_tensor(x, 0.1, 0, torch.quint8)
+
+    model = Odd(Returns(quantise), lambda q: q.dequantize())
+    refused(method, TypeError, "layer", model=model, layer=model.odd)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_layers_never_reached_and_reached_twice(method: Any) -> None:
+    model = ConvNet()
+    stranger = nn.ReLU()
+    refused(method, RuntimeError, "layer", model=model, layer=stranger)
+    refused(method, RuntimeError, "layer", model=model, forward=lambda x: model(x) + model(x))
+    assert not stranger._forward_hooks
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_scripted_layers_are_refused_as_such() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 3)).eval()
+    scripted = torch.jit.script(model)
+    with left_as_it_was(model), pytest.raises(TypeError, match=r"^layer: expected .*found a TorchScript module"):
+        LayerGradCamPlusPlus(scripted, list(scripted.children())[1]).attribute(images(), 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        (lambda y: {"logits": y}, TypeError),
+        (lambda y: (y, y), TypeError),
+        (lambda y: [y], TypeError),
+        (lambda y: None, TypeError),
+        (lambda y: y.tolist(), TypeError),
+        (lambda y: y.argmax(1), TypeError),
+        (lambda y: y.detach(), RuntimeError),
+        (lambda y: y.sum(), ValueError),
+        (lambda y: y[:1], ValueError),
+        (lambda y: y * NAN, RuntimeError),
+        (lambda y: y / 0.0, RuntimeError),
+    ],
+    ids=range(11),
+)
+def test_outputs_that_are_no_scores(method: Any, change: Any, error: Any) -> None:
+    model = ConvNet()
+    refused(method, error, "forward_func", model=model, forward=lambda x: change(model(x)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_constructor(method: Any) -> None:
+    model = ConvNet()
+    with pytest.raises(TypeError, match=r"^forward_func: expected .*found"):
+        method("model", model.relu1)
+    for layer in ("relu1", None, model.relu1.forward):
+        with pytest.raises(TypeError, match=r"^layer: expected .*found"):
+            method(model, layer)
+
+
+class Training(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.net, self.module = ConvNet(), module
+        self.train()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(self.module(x))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.BatchNorm2d(2),
+        nn.BatchNorm2d(2, track_running_stats=False),
+        nn.InstanceNorm2d(2, track_running_stats=True),
+        nn.Dropout(0.1),
+        nn.Dropout2d(0.5),
+        nn.RReLU(),
+    ],
+    ids=lambda module: type(module).__name__,
+)
+def test_training_mode_is_refused_before_anything_changes(method: Any, module: nn.Module) -> None:
+    model = Training(module)
+    refused(method, RuntimeError, "forward_func", model=model, layer=model.net.relu1)
+    refused(method, RuntimeError, "forward_func", model=model, forward=lambda x: model(x), layer=model.net.relu1)
+
+
+def test_training_mode_without_such_modules_and_evaluation_mode_with_them_work() -> None:
+    harmless = Training(nn.Sequential(nn.Dropout(0.0), nn.InstanceNorm2d(2)))
+    with left_as_it_was(harmless):
+        LayerGradCamPlusPlus(harmless, harmless.net.relu1).attribute(images(), 1)
+    usual = Training(nn.Sequential(nn.BatchNorm2d(2), nn.Dropout(0.5))).eval()
+    with left_as_it_was(usual):
+        LayerSmoothGradCamPlusPlus(usual, usual.net.relu1).attribute(
+            images(), 1, nt_samples=2, generator=torch.Generator()
+        )
+
+
+class Failing(nn.Module):
+    """Raises at its n-th call."""
+
+    def __init__(self, error: BaseException, call: int) -> None:
+        super().__init__()
+        self.error, self.call, self.calls = error, call, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == self.call:
+            raise self.error
+        return x
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("error", [ZeroDivisionError("mine"), KeyboardInterrupt(), SystemExit(3), MemoryError()])
+def test_an_exception_inside_the_model_passes_and_leaves_everything_as_it_was(error: BaseException, place: str) -> None:
+    failing = Failing(error, call=2)
+    net = ConvNet()
+    model = nn.Sequential(*([failing, net] if place == "before" else [net, failing])).eval()
+    generator = torch.Generator().manual_seed(4)
+    for context in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        for chosen in (generator, None):
+            failing.calls = 0
+            with context(), left_as_it_was(model, generator), pytest.raises(type(error)):
+                LayerSmoothGradCamPlusPlus(model, net.relu1).attribute(
+                    images(), 1, nt_samples=4, nt_samples_batch_size=2, generator=chosen
+                )
+    # the process's lock is free again
+    thread = threading.Thread(target=lambda: LayerGradCamPlusPlus(net, net.relu1).attribute(images(), 1))
+    thread.start()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+
+
+def test_additional_arguments_of_the_wrong_number_are_the_models_own_error() -> None:
+    model = TwoInputs()
+    a, b = images(2, 1, size=6), images(2, 1, size=6)
+    with left_as_it_was(model), pytest.raises(TypeError, match="positional arguments"):
+        LayerGradCamPlusPlus(model, model.both).attribute((a, b), 1, (1.0, "x", "y"))
+
+
+@pytest.mark.parametrize("k, error", [(0, ValueError), (5, ValueError), (1.0, TypeError)])
+def test_top_feature_maps(k: Any, error: Any) -> None:
+    model = ConvNet()
+    with left_as_it_was(model), pytest.raises(error, match=r"^k: expected .*found"):
+        LayerGradCamPlusPlus(model, model.relu1).top_feature_maps(images(), 1, k=k)
