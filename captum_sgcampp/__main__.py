@@ -1,0 +1,8 @@
+"""`python -m captum_sgcampp` is the command `captum-sgcampp`."""
+
+import sys
+
+from captum_sgcampp.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
