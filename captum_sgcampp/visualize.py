@@ -217,5 +217,5 @@ def _pixels(image: Picture) -> np.ndarray[Any, Any]:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3):
         raise ValueError(f"image: expected a grey or an RGB image, found shape {tuple(image.shape)}")
-    rgb: np.ndarray[Any, Any] = np.broadcast_to(array, (*array.shape[:2], 3))
+    rgb = np.broadcast_to(array, (*array.shape[:2], 3))
     return rgb

@@ -1,0 +1,180 @@
+"""The command line: pictures, choices, messages and exit statuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import save_file
+
+from captum_sgcampp import LayerSmoothGradCamPlusPlus
+from captum_sgcampp.bundled import CLASSES, draw_scene
+from captum_sgcampp.classifiers import load_classifier, read_state
+from captum_sgcampp.cli import main
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """`run("explain", ...)`: exit status, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's ResNet-18 of 10 classes, as a `.pt` file."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "mine.pt"
+    torch.save(torchvision.models.resnet18(weights=None, num_classes=10).state_dict(), path)
+    return path
+
+
+def test_without_arguments_it_explains_a_bundled_scene(run: Any, tmp_path: Path) -> None:
+    status, out, err = run("explain")
+    assert (status, err) == (0, "")
+    picture = Image.open(tmp_path / "explanation.png")
+    assert picture.width > 1000 and np.asarray(picture.convert("L")).std() > 20
+    assert "layer: features" in out and "wrote explanation.png" in out
+
+
+def test_images_targets_methods_and_raw_maps(run: Any, tmp_path: Path) -> None:
+    for seed, name in enumerate(["a b.png", "Ünï 图.png"]):
+        Image.fromarray(draw_scene(seed, classes=[1, 2]).image).save(tmp_path / name)
+    status, out, err = run(
+        "explain", "a b.png", "Ünï 图.png", "--target", "1", CLASSES[2].upper(), "top:2", "--method",
+        "grad-cam++", "smooth-grad-cam++", "--nt-samples", 3, "--noise-level", 0.1, "--seed", 5,
+        "--out", "x.jpg", "--save-maps", "maps",
+    )  # fmt: skip
+    assert (status, err) == (0, "")
+    assert Image.open(tmp_path / "x.jpg").height > Image.open(tmp_path / "x.jpg").width
+    saved = sorted((tmp_path / "maps").glob("*.npy"))
+    assert len(saved) == 2 * len(out.split("Smooth Grad-CAM++,")[1:])
+    classifier = load_classifier()
+    layer = next(line.split()[1] for line in out.splitlines() if line.startswith("layer:"))
+    inputs = classifier.prepare(Image.open(tmp_path / "a b.png"))
+    expected = LayerSmoothGradCamPlusPlus(classifier.model, classifier.model.get_submodule(layer)).attribute(
+        inputs, 1, relu_attributions=True, nt_samples=3, noise_level=0.1, generator=torch.Generator().manual_seed(5)
+    )
+    found = [np.load(path) for path in saved if path.name.startswith("00_") and "_1_Smooth" in path.name]
+    assert len(found) == 1 and np.array_equal(found[0], expected[0, 0].numpy())
+
+
+def test_selection_of_feature_maps_and_of_a_box(run: Any, tmp_path: Path) -> None:
+    status, out, _ = run(
+        "explain", "--feature-maps", "top:2", "5", "--box", "0,0,64,128", "--nt-samples", 2, "--save-maps", "maps"
+    )
+    assert status == 0 and "feature maps with the largest" in out
+    for path in (tmp_path / "maps").glob("*.npy"):
+        values = np.load(path)
+        assert not values[:, values.shape[1] // 2 :].any()
+    assert run("explain", "--neurons", "0:2,:", "--method", "grad-cam++")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["mine.pt", "mine.safetensors"])
+def test_a_users_resnet_of_its_own_classes(run: Any, resnet: Path, tmp_path: Path, name: str) -> None:
+    if name.endswith("safetensors"):
+        save_file(torch.load(resnet, weights_only=True), tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(resnet.read_bytes())
+    Image.fromarray(draw_scene(0).image).save(tmp_path / "image.png")
+    status, out, err = run(
+        "explain", "image.png", "--model", "resnet18", "--weights", name, "--nt-samples", 2, "--target", "class 7"
+    )
+    assert (status, err) == (0, "")
+    assert "layer: layer4" in out and "layer3 is shown beside it" in out and "class 7" in out
+
+
+def test_a_real_network_and_photograph(run: Any, zoo: ModuleType, tmp_path: Path) -> None:
+    status, out, err = run(
+        "explain", zoo.HERE / "imagenet" / "0292.jpg", "--model", "squeezenet1_1", "--weights",
+        zoo.HERE / "models" / "squeezenet1_1.safetensors", "--nt-samples", 2, "--layer", "features.9",
+    )  # fmt: skip
+    assert (status, err) == (0, "")
+    assert "tiger: 0.9" in out
+
+
+WRONG: list[tuple[list[str], int, str]] = [
+    (["explain", "missing.png"], 3, "missing.png"),
+    (["explain", "text.png"], 3, "text.png"),
+    (["explain", "--target", "unicorn"], 2, "target: expected"),
+    (["explain", "--target", "99"], 2, "target: expected"),
+    (["explain", "--target", "top:0"], 2, "--target: expected"),
+    (["explain", "--target", "top:many"], 2, "--target: expected"),
+    (["explain", "--layer", "nowhere"], 2, "--layer: expected"),
+    (["explain", "--nt-samples", "0"], 2, "nt_samples: expected"),
+    (["explain", "--nt-samples", "three"], 2, "invalid int"),
+    (["explain", "--noise-level", "-1"], 2, "noise_level: expected"),
+    (["explain", "--noise-level", "nan"], 2, "noise_level: expected"),
+    (["explain", "--method", "lime"], 2, "invalid choice"),
+    (["explain", "--feature-maps", "1000"], 2, "feature_maps: expected"),
+    (["explain", "--feature-maps", "top:1000"], 2, "--feature-maps: expected"),
+    (["explain", "--feature-maps", "all"], 2, "--feature-maps: expected"),
+    (["explain", "--neurons", "1:2"], 2, "neurons: expected"),
+    (["explain", "--neurons", "a:b,c:d"], 2, "--neurons: expected"),
+    (["explain", "--box", "1,2,3"], 2, "--box: expected"),
+    (["explain", "--box", "5,5,900,900"], 2, "box: expected"),
+    (["explain", "--box", "0,0,9,9", "--neurons", "0:1,0:1"], 2, "--neurons: expected"),
+    (["explain", "--out", "no/such/folder/x.png"], 3, "--out: expected"),
+    (["explain", "--out", "x.doc"], 2, "--out: expected"),
+    (["explain", "--model", "resnet999"], 2, "model: expected"),
+    (["explain", "--model", "resnet18"], 2, "IMAGE: expected"),
+    (["explain", "ok.png", "--model", "resnet18", "--weights", "none.pt"], 3, "weights: expected"),
+    (["explain", "ok.png", "--model", "resnet18", "--weights", "text.png"], 2, "weights: expected"),
+    (["explain", "ok.png", "--weights", "text.png"], 2, "weights: expected"),
+    (["explain", "--device", "quantum"], 2, "--device: expected"),
+    (["explode"], 2, "invalid choice"),
+    ([], 2, "COMMAND"),
+]
+
+
+@pytest.mark.parametrize("arguments, status, message", WRONG, ids=[" ".join(case[0]) for case in WRONG])
+def test_mistakes_give_one_line_and_their_exit_status(
+    run: Any, tmp_path: Path, arguments: list[str], status: int, message: str
+) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    Image.new("RGB", (50, 50)).save(tmp_path / "ok.png")
+    found, _, err = run(*arguments)
+    assert found == status and message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "explanation.png").exists()
+
+
+def test_weights_of_another_model_are_refused(run: Any, resnet: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (50, 50)).save(tmp_path / "ok.png")
+    status, _, err = run("explain", "ok.png", "--model", "vgg11", "--weights", resnet)
+    assert status == 2 and "weights: expected weights of vgg11" in err
+    status, _, err = run("explain", "ok.png", "--model", "resnet50", "--weights", resnet)
+    assert status == 2 and "weights: expected weights of resnet50" in err
+
+
+def test_pickles_with_code_in_them_are_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (open, (str(tmp_path / "written"), "w"))
+
+    torch.save({"x": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match=r"^weights: expected"):
+        read_state(tmp_path / "evil.pt")
+    assert not (tmp_path / "written").exists()
+
+
+def test_module_can_be_run_with_python_m() -> None:
+    result = subprocess.run([sys.executable, "-m", "captum_sgcampp", "--version"], capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout.startswith("captum-sgcampp ")

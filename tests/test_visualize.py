@@ -1,0 +1,120 @@
+"""Pictures: panels, titles, all-zero maps, selections, and the forms that images and maps may have."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from networks import ConvNet, images
+from PIL import Image
+
+from captum_sgcampp import LayerGradCamPlusPlus
+from captum_sgcampp.visualize import compare_maps, show_feature_maps, show_neurons, upsampled
+
+
+def photo(height: int = 20, width: int = 30) -> Image.Image:
+    values = np.linspace(0, 255, height * width * 3).reshape(height, width, 3)
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def drawn(figure: Figure) -> np.ndarray[Any, Any]:
+    """The figure's pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba()).copy()
+
+
+def test_panels_stand_side_by_side_with_their_titles() -> None:
+    figure = compare_maps(photo(), {"one": torch.rand(4, 6), "two": torch.rand(1, 1, 4, 6)}, titles="cat: 0.9")
+    assert [axis.get_title() for axis in figure.axes] == ["cat: 0.9", "one", "two"]
+    assert drawn(figure).std() > 0
+
+
+def test_several_rows_may_have_different_lengths() -> None:
+    figure = compare_maps([photo(), photo()], [{"a": torch.rand(4, 4)}, {"a": torch.rand(4, 4), "b": torch.rand(2, 2)}])
+    assert [axis.get_title() for axis in figure.axes] == ["", "a", "", "", "a", "b"]
+
+
+@pytest.mark.parametrize("values", [torch.zeros(4, 4), -torch.rand(4, 4)])
+def test_a_map_without_positive_values_is_said_to_be_so(values: torch.Tensor) -> None:
+    figure = compare_maps(photo(), {"map": values})
+    assert [text.get_text() for text in figure.axes[1].texts] == ["all zero"]
+    drawn(figure)
+
+
+def test_the_negative_part_is_drawn_on_request() -> None:
+    figure = compare_maps(photo(), {"map": -torch.rand(4, 4)}, sign="negative", cmap="Reds")
+    assert not figure.axes[1].texts and len(figure.axes[1].images) == 2
+
+
+def test_tiny_maps_are_drawn_as_large_ones_without_a_warning() -> None:
+    values = torch.rand(4, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small, large = (drawn(compare_maps(photo(), {"map": factor * values})) for factor in (1e-20, 1.0))
+    assert np.array_equal(small, large)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        photo(),
+        photo().convert("L"),
+        np.asarray(photo()),
+        np.asarray(photo()) / 255.0,
+        np.asarray(photo().convert("L")),
+        torch.from_numpy(np.asarray(photo()).copy()).permute(2, 0, 1),
+        torch.rand(3, 20, 30),
+        torch.rand(1, 20, 30),
+        torch.rand(20, 30),
+        torch.rand(3, 20, 30).half(),
+    ],
+)
+def test_forms_of_images(image: Any) -> None:
+    figure = compare_maps(image, {"map": torch.rand(3, 3)})
+    shown = figure.axes[0].images[0].get_array()
+    assert shown is not None and shown.shape == (20, 30, 3)
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^image: expected .*found"):
+        compare_maps(torch.rand(4, 20, 30), {"map": torch.rand(3, 3)})
+    with pytest.raises(ValueError, match=r"^maps: expected .*found"):
+        compare_maps(photo(), {"map": torch.rand(2, 3, 3)})
+    with pytest.raises(ValueError, match=r"^image, maps, titles: expected .*found"):
+        compare_maps([photo(), photo()], [{"map": torch.rand(3, 3)}])
+
+
+def test_maps_are_upsampled_bilinearly() -> None:
+    values = torch.arange(12.0).reshape(1, 1, 3, 4)
+    expected = torch.nn.functional.interpolate(values, (20, 30), mode="bilinear")[0, 0]
+    assert np.array_equal(upsampled(values[0], (20, 30)), expected.numpy())
+
+
+def test_feature_maps_show_their_numbers_and_weights() -> None:
+    model, x = ConvNet(), images(1)
+    method = LayerGradCamPlusPlus(model, model.relu1)
+    weights, indices = method.top_feature_maps(x, 1, k=2)
+    maps = method.attribute(x, 1, attr_dim_summation=False)
+    figure = show_feature_maps(photo(), maps[0], weights[0], indices[0])
+    titles = [axis.get_title() for axis in figure.axes[1:]]
+    assert titles == [
+        f"feature map {k}, w = {w:.3g}" for k, w in zip(indices[0].tolist(), weights[0].tolist(), strict=True)
+    ]
+
+
+def test_selected_neurons_are_outlined_on_the_image() -> None:
+    neurons = torch.zeros(4, 6, dtype=torch.bool)
+    neurons[1:3, 2:4] = True
+    figure = show_neurons(photo(), torch.rand(4, 6) * neurons, neurons, "map")
+    lines = figure.axes[0].lines
+    assert len(lines) == 8  # the border of a block of 2 x 2 tiles
+    x = [value for line in lines for value in line.get_xdata()]
+    y = [value for line in lines for value in line.get_ydata()]
+    assert (min(x), max(x), min(y), max(y)) == (9.5, 19.5, 4.5, 14.5)
+    assert figure.axes[0].get_title() == "4 selected neurons"
