@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -186,6 +187,10 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
             >>> attributions = method.attribute(images, target=3, feature_maps=indices[0])
         """
         checks.check_count("k", k)
+        known = signature(self.attribute).parameters
+        for name in attribute_arguments:
+            if name not in known:
+                raise TypeError(f"{name}: expected an argument of attribute, found one that it does not have")
         explanations = self._explain(inputs, target, **attribute_arguments)
         if len(explanations) > 1:
             raise ValueError(f"layer: expected a layer of one tensor, found {len(explanations)}")
@@ -326,7 +331,9 @@ class LayerGradCamPlusPlus(_LayerCamPlusPlus):
                         None where the output has one value per example.
                         Default: None
             additional_forward_args (Any, optional): Further arguments of forward_func, which
-                        follow the inputs: one argument or a tuple of tensors and other objects.
+                        follow the inputs: one argument or a tuple of tensors and other objects. A tensor
+                        with as many entries as there are examples counts as one entry per example and is repeated for
+                        the noisy copies (bind others with `functools.partial`).
                         Default: None
             attribute_to_layer_input (bool, optional): Whether to explain the layer's
                         inputs (its positional tensors) in the place of its output.

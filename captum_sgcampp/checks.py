@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -30,7 +31,7 @@ def check_inputs(inputs: object) -> tuple[Tensor, ...]:
     sizes = [len(x) for x in tensors]
     if len(set(sizes)) > 1:
         raise ValueError(f"inputs: expected tensors of equally many examples, found {sizes}")
-    if sizes[0] == 0 or any(x.numel() == 0 for x in tensors):
+    if sizes[0] == 0 or all(x.numel() == 0 for x in tensors):
         raise ValueError(f"inputs: expected at least one example, found shapes {[tuple(x.shape) for x in tensors]}")
     for index, x in enumerate(tensors):
         if (x.is_floating_point() or x.is_complex()) and not bool(torch.isfinite(x).all()):
@@ -73,16 +74,13 @@ def check_generator(generator: object) -> None:
 
 def check_flag(argument: str, value: object) -> None:
     """A bool."""
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{argument}: expected a bool, found {type(value).__name__} ({value!r})")
 
 
 def check_score(score: object) -> str | Softmax:
     """The name of a score link, or `Softmax(classes)`."""
     if isinstance(score, Softmax):
-        if score.classes is not None:
-            for index in score.classes:
-                check_count("score.classes", index, least=0)
         return score
     if not isinstance(score, str):
         raise TypeError(f"score: expected one of {LINKS} or Softmax(classes=...), found {type(score).__name__}")

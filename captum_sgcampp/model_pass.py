@@ -1,22 +1,26 @@
 """The one module that meets the model: runs it, takes the layer's activation and gradients, gives it back as it was.
 
-The network in front of the layer runs without a graph. A hook on the layer cuts there: what follows sees a fresh leaf
-and builds a graph. Where that cannot work (the layer lies in a `torch.no_grad()` block of the model, in an activation
-checkpoint, or in replicas of `DataParallel`), the model runs again with gradients enabled from the start.
+The network in front of the layer runs without a graph. A hook on the layer cuts there: its output becomes the child of
+a fresh leaf, in place, so that everybody who holds it sees the graph that what follows builds. Where that cannot work
+(the layer lies in a `torch.no_grad()` block of the model, in an activation checkpoint or in replicas of `DataParallel`;
+or its inputs are explained, which others may have used before), the model runs with gradients enabled from the start.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Any
+from types import FrameType
+from typing import Any, NamedTuple
 
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -28,13 +32,27 @@ from captum_sgcampp.captum_internals import _reduce_list, _sort_key_list
 _ONE_EXPLANATION = threading.RLock()
 
 
+def _new_lock() -> None:
+    global _ONE_EXPLANATION
+    _ONE_EXPLANATION = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # a thread of the parent may hold the lock, and does not exist in the child
+    os.register_at_fork(after_in_child=_new_lock)
+
+
 @contextmanager
 def exclusive_pass() -> Iterator[None]:
-    """Room for one explanation: the process's lock, no inference mode, gradients off, compiled models run eagerly."""
+    """Room for one explanation: the process's lock, no inference mode, gradients off, compiled models run eagerly, and
+    attention as with gradients (its fast path computes something else for padded sequences)."""
     with ExitStack() as stack:
         stack.enter_context(_ONE_EXPLANATION)
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
+        # Casts of weights that autocast keeps were made without gradients here; training must not find them.
+        stack.callback(torch.clear_autocast_cache)
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
         if "torch._dynamo" in sys.modules:  # nothing can be compiled before that is imported
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
@@ -68,40 +86,57 @@ class LayerPass:
         self._layer = layer
         self._device_ids = device_ids or getattr(forward_func, "device_ids", None)
         self._to_input = attribute_to_layer_input
-        # DataParallel gathers its replicas' outputs on this thread, where gradients must be enabled for that.
-        self._graph_in_front = isinstance(forward_func, nn.DataParallel)
+        self._replicas = isinstance(forward_func, nn.DataParallel) or device_ids is not None
+        # The layer's inputs may have other uses in front of the hook. DataParallel gathers its replicas' outputs on
+        # this thread, where gradients must be enabled for that. Backward hooks want gradients of the layer's inputs.
+        self._graph_in_front = attribute_to_layer_input or self._replicas or bool(layer._backward_hooks)
         self._first = True
 
     @contextmanager
     def run(
-        self, rows: tuple[Tensor, ...], additional_args: tuple[Any, ...], *, keep_activations: bool
+        self, make_rows: Callable[[], tuple[Tensor, ...]], additional_args: tuple[Any, ...], clean_every: int
     ) -> Iterator[LayerRun]:
         """One pass. Gradients are enabled in the block, and the hook stays until it ends: checkpoints run the layer
         again while they are differentiated.
 
         Args:
-            rows: the inputs, one row per noisy copy.
+            make_rows: makes the inputs, one row per noisy copy, in memory that the model may change.
             additional_args: the arguments behind them.
-            keep_activations: whether the layer's values are asked for as well as its gradients.
+            clean_every: keep the layer's values at rows 0, clean_every, 2 clean_every, ...; 0: keep none.
         """
         with torch.set_grad_enabled(False):
-            recorder = _LayerRecorder(self._layer, self._to_input, keep_activations)
+            recorder = _LayerRecorder(self._layer, self._to_input, clean_every, self._replicas)
             with recorder:
-                output = self._call(rows, additional_args)
-                if recorder.needs_graph_in_front() and not self._graph_in_front:
+                output = self._try(make_rows, additional_args)
+                if output is _AGAIN or (recorder.needs_graph_in_front() and not self._graph_in_front):
                     self._graph_in_front = True
                     recorder.reset()
-                    output = self._call(rows, additional_args)
+                    output = self._call(make_rows, additional_args)
                 recorder.check()
                 torch.set_grad_enabled(True)
                 yield LayerRun(output, recorder, self._device_ids)
 
-    def _call(self, rows: tuple[Tensor, ...], additional_args: tuple[Any, ...]) -> Any:
+    def _try(self, make_rows: Callable[[], tuple[Tensor, ...]], additional_args: tuple[Any, ...]) -> Any:
+        try:
+            return self._call(make_rows, additional_args)
+        except RuntimeError as error:  # a model that differentiates in front of the layer
+            if self._graph_in_front or "does not require grad" not in str(error):
+                raise
+        return _AGAIN
+
+    def _call(self, make_rows: Callable[[], tuple[Tensor, ...]], additional_args: tuple[Any, ...]) -> Any:
+        rows = make_rows()
         torch.set_grad_enabled(self._graph_in_front)
+        if self._graph_in_front and self._to_input:
+            # Frozen models too need a graph; a clone, because a model may not change a leaf in place.
+            rows = tuple(x.requires_grad_().clone() if x.is_floating_point() else x for x in rows)
         with _refuse_training_layers() if self._first else nullcontext():
             output = self._forward_func(*rows, *additional_args)
         self._first = False
         return output
+
+
+_AGAIN = object()
 
 
 class LayerRun:
@@ -125,8 +160,8 @@ class LayerRun:
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """The shapes of the layer's tensors, rows of all devices together."""
-        rows = sum(len(self._recorder.leaves[device][0]) for device in self._devices)
-        return [(rows, *leaf.shape[1:]) for leaf in self._recorder.leaves[self._devices[0]]]
+        parts = [[cut.like.shape for cut in self._recorder.leaves[device]] for device in self._devices]
+        return [(sum(part[0] for part in shapes), *shapes[0][1:]) for shapes in zip(*parts, strict=True) if shapes[0]]
 
     def gradient(self, score: Tensor, *, keep_graph: bool = False, unused_is_zero: bool = False) -> tuple[Tensor, ...]:
         """`g = dS/dA` for every row: tensors of the shapes `shapes`.
@@ -136,27 +171,29 @@ class LayerRun:
             keep_graph: whether another gradient of the same pass follows.
             unused_is_zero: whether a layer that the score does not depend on has the gradient 0, or raises.
         """
-        if not score.requires_grad:
+        cuts = [cut for device in self._devices for cut in self._recorder.leaves[device]]
+        if not score.requires_grad and not unused_is_zero:
             raise RuntimeError(
                 "forward_func: expected an output that depends differentiably on layer, found one without a graph "
                 "(detached, made in inference mode, or not computed from the layer)"
             )
-        leaves = [leaf for device in self._devices for leaf in self._recorder.leaves[device]]
-        with self._recorder.differentiating():
-            gradients = _grad(score, leaves, keep_graph)
+        gradients: tuple[Tensor | None, ...] = (None,) * len(cuts)
+        if score.requires_grad:
+            with self._recorder.differentiating():
+                gradients = _grad(score, [cut.edge for cut in cuts], keep_graph)
         if not unused_is_zero and any(g is None for g in gradients):
             raise RuntimeError(
                 "layer: expected a layer that the score depends on, found no path from it to the score (its output is "
                 "unused or detached); grad_kwargs={'materialize_grads': True} takes its gradient as zero"
             )
-        filled = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, leaves, strict=True)]
+        filled = [torch.zeros_like(cut.like) if g is None else g for g, cut in zip(gradients, cuts, strict=True)]
         tensors = len(filled) // len(self._devices)
         by_device = [tuple(filled[start : start + tensors]) for start in range(0, len(filled), tensors)]
         result: tuple[Tensor, ...] = _reduce_list(by_device)
         return result
 
 
-def _grad(score: Tensor, leaves: list[Tensor], keep_graph: bool) -> tuple[Tensor | None, ...]:
+def _grad(score: Tensor, leaves: list[Any], keep_graph: bool) -> tuple[Tensor | None, ...]:
     try:
         return torch.autograd.grad(score, leaves, torch.ones_like(score), retain_graph=keep_graph, allow_unused=True)
     except RuntimeError as error:
@@ -168,17 +205,20 @@ def _grad(score: Tensor, leaves: list[Tensor], keep_graph: bool) -> tuple[Tensor
 class _LayerRecorder:
     """The hook on the layer: cuts the graph there and keeps what passes. A context manager around the model's pass."""
 
-    def __init__(self, layer: nn.Module, to_input: bool, keep_activations: bool) -> None:
+    def __init__(self, layer: nn.Module, to_input: bool, clean_every: int, replicas: bool) -> None:
         self._layer = layer
         self._to_input = to_input
-        self._keep_activations = keep_activations
+        self._clean_every = clean_every
+        self._replicas = replicas
+        self._in_place: list[Tensor] = []
         self._thread = threading.get_ident()
         self._differentiating = False
         self.reset()
 
     def reset(self) -> None:
         """Forget the last pass."""
-        self.leaves: dict[torch.device, tuple[Tensor, ...]] = {}
+        self._detach_again()
+        self.leaves: dict[torch.device, tuple[_Cut, ...]] = {}
         self.activations: dict[torch.device, tuple[Tensor, ...]] = {}
         self._problem: Exception | None = None
         self._in_checkpoint = False
@@ -191,6 +231,13 @@ class _LayerRecorder:
 
     def __exit__(self, *exception: object) -> None:
         self._handle.remove()
+        self._detach_again()
+
+    def _detach_again(self) -> None:
+        """Take the graph from the tensors that were cut in place: the model may keep them beyond the pass."""
+        for tensor in self._in_place:
+            tensor.detach_()
+        self._in_place = []
 
     @contextmanager
     def differentiating(self) -> Iterator[None]:
@@ -208,8 +255,12 @@ class _LayerRecorder:
 
     def check(self) -> None:
         """Raise what the hook found."""
-        if self._problem is not None:
-            raise self._problem
+        problem, self._problem = self._problem, None
+        try:
+            if problem is not None:
+                raise problem
+        finally:
+            del problem  # the exception's traceback leads here: no cycle
         if not self.leaves:
             raise RuntimeError(
                 "layer: expected a module that forward_func calls, found one that it never reached: "
@@ -244,30 +295,32 @@ class _LayerRecorder:
 
     def _is_ours(self, module: nn.Module) -> bool:
         # Replicas of DataParallel run in threads of their own; any other thread is somebody else's business.
-        return threading.get_ident() == self._thread or getattr(module, "_is_replica", False)
+        return threading.get_ident() == self._thread or (self._replicas and getattr(module, "_is_replica", False))
 
     def _visit(self, module: nn.Module, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         """The tensors to go on with, or None for those that passed."""
         if self._differentiating:
-            return _cut(tensors)[1] if "unpack_hook" in _checkpoint_frames() else None
+            again = "unpack_hook" in _checkpoint_frames()[0]
+            return tuple(_cut(tensor).passed for tensor in tensors) if again else None
         if not self._is_ours(module) or self._problem is not None:
             return None
         device = tensors[0].device
         self._problem = self._refusal(module, tensors, device)
         if self._problem is not None:
             return None
+        if self._clean_every:
+            # A copy: the model may change the tensor in place.
+            self.activations[device] = tuple(tensor.detach()[:: self._clean_every].clone() for tensor in tensors)
         torch.set_grad_enabled(True)
-        leaves, passed = _cut(tensors)
-        self.leaves[device] = leaves
-        if self._keep_activations:
-            # A copy: the model may change the tensor in place through another name.
-            self.activations[device] = tuple(tensor.detach().clone() for tensor in tensors)
-        return passed
+        cuts = tuple(_cut(tensor) for tensor in tensors)
+        self._in_place += [cut.passed for cut in cuts if cut.in_place]
+        self.leaves[device] = cuts
+        return tuple(cut.passed for cut in cuts)
 
     def _refusal(self, module: nn.Module, tensors: tuple[Tensor, ...], device: torch.device) -> Exception | None:
-        frames = _checkpoint_frames()
+        frames, reentrant = _checkpoint_frames()
         self._in_checkpoint = self._in_checkpoint or bool(frames)
-        if "forward" in frames:
+        if reentrant:
             return _reentrant_checkpoint()
         if device in self.leaves:
             return RuntimeError(
@@ -282,10 +335,31 @@ class _LayerRecorder:
         return None
 
 
-def _cut(tensors: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """New leaves for the tensors, and copies of the leaves to go on with: what follows may work in place."""
-    leaves = tuple(tensor.detach().requires_grad_() for tensor in tensors)
-    return leaves, tuple(leaf.clone() for leaf in leaves)
+class _Cut(NamedTuple):
+    """Where one tensor of the layer enters the graph.
+
+    Attributes:
+        edge: what to differentiate with respect to: a leaf, or the place of the tensor in the graph of the front.
+        like: a tensor of its shape, dtype and device.
+        passed: the tensor that the model goes on with.
+        in_place: whether that is the model's own tensor, changed to depend on the leaf.
+    """
+
+    edge: Any
+    like: Tensor
+    passed: Tensor
+    in_place: bool
+
+
+def _cut(tensor: Tensor) -> _Cut:
+    if tensor.requires_grad:
+        # The edge stays valid when the tensor is changed in place; the module gets a copy that it may change.
+        return _Cut(get_gradient_edge(tensor), tensor.detach(), tensor.clone(), False)
+    leaf = tensor.detach().clone().requires_grad_()
+    if tensor._is_view():
+        return _Cut(leaf, leaf, leaf.clone(), False)
+    # In place, so that all who hold the tensor (hooks that ran before, the module itself) see the graph.
+    return _Cut(leaf, leaf, tensor.copy_(leaf), True)
 
 
 def _rebuild(output: Any, tensors: tuple[Tensor, ...]) -> Any:
@@ -299,16 +373,17 @@ def _describe(output: object) -> str:
     return type(output).__name__
 
 
-def _checkpoint_frames() -> set[str]:
-    """Names of torch's activation-checkpoint functions that the current call runs in: `checkpoint` (either kind),
-    `forward` (the reentrant kind), `unpack_hook` (the layer runs again during differentiation)."""
-    names = set()
-    frame = sys._getframe()
+def _checkpoint_frames() -> tuple[set[str], bool]:
+    """Names of torch's activation-checkpoint functions that the current call runs in (`unpack_hook`: the layer runs
+    again during differentiation), and whether a checkpoint of the reentrant kind is among them."""
+    names, reentrant = set(), False
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_filename == torch.utils.checkpoint.__file__:
             names.add(frame.f_code.co_name)
-        frame = frame.f_back  # type: ignore[assignment]
-    return names
+            reentrant = reentrant or frame.f_code is torch.utils.checkpoint.CheckpointFunction.forward.__code__
+        frame = frame.f_back
+    return names, reentrant
 
 
 def _reentrant_checkpoint() -> RuntimeError:
@@ -326,8 +401,7 @@ def _refuse_training_layers() -> Iterator[None]:
     def check(module: nn.Module, args: Any) -> None:
         if threading.get_ident() == thread and (reason := _batch_dependence(module)):
             raise RuntimeError(
-                f"forward_func: expected a model in evaluation mode, found {type(module).__name__} {reason}; "
-                "call model.eval() first"
+                f"forward_func: expected a model in evaluation mode, found {type(module).__name__} {reason}"
             )
 
     with ExitStack() as stack:
@@ -339,12 +413,14 @@ def _refuse_training_layers() -> Iterator[None]:
 
 
 def _batch_dependence(module: nn.Module) -> str | None:
-    if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
-        return "with the statistics of the batch"
-    if isinstance(module, _InstanceNorm) and module.training and module.track_running_stats:
-        return "that updates its running statistics"
-    if module.training and (_dropout_probability(module) > 0 or isinstance(module, nn.RReLU)):
-        return "in training mode"
+    if isinstance(module, _BatchNorm) and module.running_mean is None:
+        return "without running statistics (track_running_stats=False), whose rows depend on each other in any mode"
+    if not module.training:
+        return None
+    if isinstance(module, _BatchNorm) or (isinstance(module, _InstanceNorm) and module.track_running_stats):
+        return "with the statistics of the batch; call model.eval() first"
+    if _dropout_probability(module) > 0 or isinstance(module, nn.RReLU):
+        return "in training mode; call model.eval() first"
     return None
 
 

@@ -75,9 +75,9 @@ def chunks(nt_samples: int, chunk: int) -> Iterator[range]:
 
 
 def copies_of(x: Tensor, repeats: int) -> Tensor:
-    """`(N * repeats, ...)`: each example `repeats` times in a row (as `repeat_interleave`), memory format kept."""
-    if repeats == 1:
-        return x
+    """`(N * repeats, ...)`: each example `repeats` times in a row (as `repeat_interleave`), memory format kept.
+
+    Always new memory: the model may work on it in place."""
     rows = torch.empty((len(x) * repeats, *x.shape[1:]), dtype=x.dtype, device=x.device, memory_format=_layout(x))
     rows.unflatten(0, (len(x), repeats)).copy_(x.unsqueeze(1))
     return rows
@@ -99,10 +99,8 @@ def noisy_rows(x: Tensor, sigma: Tensor | None, seed: int, input_index: int, cop
     """
     first = int(with_clean)
     rows = copies_of(x, first + len(copies))
-    if sigma is None or not copies:
+    if sigma is None:
         return rows
-    if rows is x:
-        rows = x.clone()
     by_example = rows.unflatten(0, (len(x), -1))
     for place, copy in enumerate(copies, first):
         # Two rounded steps, never a fused one, so that every memory format gives the same bits.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -100,7 +101,7 @@ def _sample(
     layer_pass: LayerPass, question: Question, passes: Iterator[range], noise: Noise | None, seed: int
 ) -> tuple[LayerSample, ...]:
     samples: tuple[LayerSample, ...] = ()
-    finite: list[Tensor] = []
+    finite, checked = torch.tensor(True), False
     with tqdm(
         total=noise.nt_samples if noise else 1,
         desc="Smooth Grad-CAM++ copies",
@@ -109,26 +110,35 @@ def _sample(
         for copies in passes:
             clean = not samples  # the clean example rides in the first pass
             repeats = len(copies) + clean
-            rows = _rows(question.inputs, noise, seed, copies, clean)
+            make_rows = partial(_rows, question.inputs, noise, seed, copies, clean)
+            rows = len(question.inputs[0]) * repeats
             args = tuple(_repeat_argument(arg, len(question.inputs[0]), repeats) for arg in question.additional_args)
-            with layer_pass.run(rows, args, keep_activations=clean) as run:
-                output = check_output(run.output, question.target, len(rows[0]))
-                _check_activations(run, len(rows[0]))
+            with layer_pass.run(make_rows, args, clean_every=repeats if clean else 0) as run:
+                output = check_output(run.output, question.target, rows)
+                _check_activations(run, rows)
                 target = repeat_target(question.target, repeats, output.shape)
                 if clean:
                     _warn_of_many_gradients(question, output, noise.nt_samples if noise else 1)
                     groups = noise.groups if noise else 1
-                    samples = tuple(_start(a[::repeats], groups, question) for a in run.activations)
+                    samples = tuple(_start(a, groups, question) for a in run.activations)
                 if copies or noise is None:
                     score, derivatives = _derivatives(run, output, target, question)
-                    finite.append(torch.isfinite(score).all())
+                    finite = (
+                        finite & torch.isfinite(score).all() if checked else _check_scores(torch.isfinite(score).all())
+                    )
+                    checked = True
                     skip = int(clean and noise is not None)
                     for sample, rows_of_layer in zip(samples, derivatives, strict=True):
                         sample.moments.add(rows_of_layer, len(question.inputs[0]), skip)
             progress.update(len(copies))
-    if not bool(torch.stack(finite).all()):
-        raise RuntimeError("forward_func: expected finite scores of the target, found NaN or infinity")
+    _check_scores(finite)
     return samples
+
+
+def _check_scores(finite: Tensor) -> Tensor:
+    if not bool(finite):
+        raise RuntimeError("forward_func: expected finite scores of the target, found NaN or infinity")
+    return finite
 
 
 def _rows(inputs: tuple[Tensor, ...], noise: Noise | None, seed: int, copies: range, clean: bool) -> tuple[Tensor, ...]:
@@ -187,8 +197,9 @@ def _softmax(
     picked = logits.gather(1, own[:, None])[:, 0]
     own_gradients = [_widened(g) for g in run.gradient(picked, keep_graph=True, unused_is_zero=unused_is_zero)]
     sums = [PowerSums(g) for g in own_gradients]
-    for number, column in enumerate(columns.tolist()):
-        more = number + 1 < len(columns)
+    rivals = [(number, column) for number, column in enumerate(columns.tolist()) if not bool((own == column).all())]
+    for number, column in rivals:
+        more = (number, column) != rivals[-1]
         gradients = run.gradient(logits[:, column], keep_graph=more, unused_is_zero=unused_is_zero)
         for total, other, mine in zip(sums, gradients, own_gradients, strict=True):
             total.add(margin.others[:, number], _widened(other) - mine)

@@ -7,9 +7,10 @@ the scale of the map.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -36,6 +37,19 @@ class Softmax:
     """
 
     classes: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes is None:
+            return
+        if isinstance(self.classes, str) or not isinstance(self.classes, Iterable):
+            raise TypeError(f"score.classes: expected class indices or None, found {type(self.classes).__name__}")
+        indices = self.classes.tolist() if isinstance(self.classes, Tensor) else list(self.classes)
+        for index in indices:
+            if isinstance(index, bool) or not isinstance(index, int | np.integer):
+                raise TypeError(f"score.classes: expected ints, found {type(index).__name__} ({index!r})")
+            if index < 0:
+                raise ValueError(f"score.classes: expected indices of at least 0, found {index}")
+        object.__setattr__(self, "classes", tuple(int(index) for index in indices))
 
 
 def exp_derivatives(score: Tensor, gradient: Tensor) -> Derivatives:

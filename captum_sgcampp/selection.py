@@ -58,7 +58,7 @@ def feature_map_mask(feature_maps: FeatureMaps, activation: Tensor) -> Tensor | 
     if isinstance(feature_maps, Tensor) and feature_maps.dtype == torch.bool:
         chosen = _map_mask_from_tensor(feature_maps, activation)
     else:
-        chosen = torch.zeros(1, count, dtype=torch.bool)
+        chosen = torch.zeros(1, count, dtype=torch.bool, device="cpu")
         chosen[:, _map_indices(feature_maps, count)] = True
     if not chosen.any():
         raise ValueError(f"feature_maps: expected at least one of the layer's {count} feature maps, found none")
@@ -78,6 +78,8 @@ def _map_indices(feature_maps: Any, count: int) -> list[int]:
     if isinstance(feature_maps, slice):
         _check_slice("feature_maps", feature_maps, count)
         return list(range(*feature_maps.indices(count)))
+    if isinstance(feature_maps, Tensor) and feature_maps.dtype == torch.uint8:
+        raise TypeError("feature_maps: expected a mask of dtype torch.bool or indices, found torch.uint8")
     if isinstance(feature_maps, Tensor) and feature_maps.dim() <= 1:
         feature_maps = feature_maps.tolist()
     if not isinstance(feature_maps, Sequence) or isinstance(feature_maps, str | bytes):
@@ -132,7 +134,8 @@ def _neuron_mask_from_tensor(mask: Tensor, activation: Tensor) -> Tensor:
     if tuple(mask.shape) == space:
         return mask
     examples, maps = shape[:2]
-    if mask.dim() == len(shape) - 1 and tuple(mask.shape[1:]) == space and len(mask) == examples != 1:
+    fits_space = all(size in (1, full) for size, full in zip(mask.shape[1:], space, strict=False))
+    if mask.dim() == len(shape) - 1 and fits_space and len(mask) == examples != 1:
         found = f"found shape {tuple(mask.shape)}, whose first dimension could "
         if examples == maps:
             raise ValueError(
@@ -163,14 +166,14 @@ def _neuron_mask_from_slices(neurons: slice | tuple[Any, ...], space: Sequence[i
             _check_slice("neurons", place, size)
         else:
             _check_index("neurons", place, size)
-    mask = torch.zeros(tuple(space), dtype=torch.bool)
+    mask = torch.zeros(tuple(space), dtype=torch.bool, device="cpu")
     # numpy, because torch refuses slices with a negative step.
     mask.numpy()[places] = True
     return mask
 
 
 def _neuron_mask_from_coordinates(coordinates: Sequence[Any], space: Sequence[int]) -> Tensor:
-    mask = torch.zeros(tuple(space), dtype=torch.bool)
+    mask = torch.zeros(tuple(space), dtype=torch.bool, device="cpu")
     for coordinate in coordinates:
         place = coordinate if isinstance(coordinate, Sequence | np.ndarray) else (coordinate,)
         if isinstance(place, str) or len(place) != len(space):
@@ -231,6 +234,8 @@ def box_to_neurons(box: Sequence[float], input_size: Sequence[int], layer_size: 
     dims = len(input_size)
     if len(layer_size) != dims or dims == 0:
         raise ValueError(f"layer_size: expected {dims} sizes as input_size has, found {tuple(layer_size)}")
+    if any(size < 1 for size in (*input_size, *layer_size)):
+        raise ValueError(f"layer_size: expected sizes of at least 1, found {tuple(layer_size)} in {tuple(input_size)}")
     if len(box) != 2 * dims:
         raise ValueError(f"box: expected {2 * dims} numbers for {dims} spatial dimensions, found {tuple(box)}")
     low, high = list(box[:dims])[::-1], list(box[dims:])[::-1]

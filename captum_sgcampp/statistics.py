@@ -12,7 +12,7 @@ from torch.nn.functional import relu
 JACKKNIFE_GROUPS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SamplingStatistics:
     """Per-example statistics of one Smooth Grad-CAM++ map; every field is a tensor `(N,)`.
 
@@ -87,5 +87,7 @@ def jackknife_standard_error(whole: Tensor, without: list[Tensor], copies: int) 
 
 def _unit(maps: Tensor) -> Tensor:
     flat = maps.flatten(1)
+    largest = flat.abs().amax(1, keepdim=True)  # squares of small maps would vanish
+    flat = flat / torch.where(largest > 0, largest, 1)
     norm = flat.norm(dim=1, keepdim=True)
     return flat / torch.where(norm > 0, norm, 1)

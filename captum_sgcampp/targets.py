@@ -86,9 +86,8 @@ def _check_indices(target: TargetType, shape: tuple[int, ...]) -> None:
     for index in target if isinstance(target, list) else [target]:
         places = index if isinstance(index, tuple) else (index,)
         if len(places) > len(shape) or any(size != 1 for size in shape[len(places) :]):
-            raise ValueError(
-                f"target: expected {max(len(shape), 1)} ints for scores of shape {shape} per example, found {index!r}"
-            )
+            expected = "None" if not shape else f"{len(shape)} ints"
+            raise ValueError(f"target: expected {expected} for scores of shape {shape} per example, found {index!r}")
         if per_example and not isinstance(index, tuple) and len(shape) != 1:
             raise ValueError(f"target: expected a list of tuples for scores of shape {shape}, found a list of ints")
         for place, size in zip(places, shape, strict=False):
@@ -106,6 +105,9 @@ def repeat_target(target: TargetType, repeats: int, shape: Sequence[int]) -> Tar
 
 def select_scores(output: Tensor, target: TargetType) -> Tensor:
     """`S`: `(rows,)`, the entry of each row that `target` (already repeated) picks."""
+    if isinstance(target, list) and isinstance(target[0], tuple):  # one index for all rows: Captum's is one per row
+        index = (torch.arange(len(output)), *torch.tensor(target).unbind(1))
+        return output[tuple(part.to(output.device) for part in index)].reshape(len(output))
     scores: Tensor = _select_targets(output, target)
     return scores.reshape(len(output))
 

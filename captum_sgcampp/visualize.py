@@ -218,4 +218,4 @@ def _pixels(image: Picture) -> np.ndarray[Any, Any]:
     if array.ndim != 3 or array.shape[2] not in (1, 3):
         raise ValueError(f"image: expected a grey or an RGB image, found shape {tuple(image.shape)}")
     rgb = np.broadcast_to(array, (*array.shape[:2], 3))
-    return rgb
+    return np.asarray(rgb)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,6 +87,7 @@ INPUTS: list[tuple[Any, Any]] = [
     (torch.tensor(1.0), ValueError),
     (images()[:0], ValueError),
     (torch.zeros(2, 2, 0, 8), ValueError),
+    ((torch.zeros(2, 0), torch.zeros(2, 0)), ValueError),
     ((images(2), images(3)), ValueError),
     (torch.full((1, 2, 8, 8), NAN), ValueError),
     (torch.full((1, 2, 8, 8), INF), ValueError),
@@ -182,8 +184,6 @@ FORMULA: list[tuple[str, dict[str, Any], Any]] = [
     ("score", {"score": Softmax(classes=(1, 7))}, ValueError),
     ("score", {"score": Softmax(classes=(1,))}, ValueError),
     ("score", {"score": Softmax(classes=())}, ValueError),
-    ("score.classes", {"score": Softmax(classes=(-1, 2))}, ValueError),
-    ("score.classes", {"score": Softmax(classes=("cat",))}, TypeError),  # type: ignore[arg-type]
     ("derivatives", {"derivatives": "exact"}, NotImplementedError),
     ("derivatives", {"derivatives": "numeric"}, ValueError),
     ("derivatives", {"derivatives": None}, ValueError),
@@ -231,6 +231,7 @@ SELECTION: list[tuple[str, Any, Any]] = [
     ("feature_maps", torch.tensor([0, 7]), ValueError),
     ("feature_maps", torch.tensor([[0, 1]]), TypeError),
     ("feature_maps", {0, 1}, TypeError),
+    ("feature_maps", mask(4, dtype=torch.uint8), TypeError),
     ("neurons", 3, TypeError),
     ("neurons", "centre", TypeError),
     ("neurons", np.s_[2:5], ValueError),
@@ -268,6 +269,7 @@ def test_a_mask_that_could_be_read_two_ways_is_refused() -> None:
     refused(LayerSmoothGradCamPlusPlus, ValueError, "neurons", inputs=images(4), neurons=mask(4, 8, 8))
     model = ConvNet()
     ours = LayerGradCamPlusPlus(model, model.relu1)
+    refused(LayerGradCamPlusPlus, ValueError, "neurons", inputs=images(4), neurons=mask(4, 1, 8))
     for one_reading in (mask(4, 8, 8)[None], mask(4, 8, 8)[:, None]):
         assert torch.equal(ours.attribute(images(4), 1, neurons=one_reading), ours.attribute(images(4), 1))
 
@@ -476,3 +478,43 @@ def test_top_feature_maps(k: Any, error: Any) -> None:
     model = ConvNet()
     with left_as_it_was(model), pytest.raises(error, match=r"^k: expected .*found"):
         LayerGradCamPlusPlus(model, model.relu1).top_feature_maps(images(), 1, k=k)
+
+
+@pytest.mark.parametrize(
+    "classes, error",
+    [((-1, 2), ValueError), (("cat",), TypeError), (3, TypeError), ("12", TypeError), ([1.5], TypeError)],
+)
+def test_classes_of_softmax(classes: Any, error: Any) -> None:
+    with pytest.raises(error, match=r"^score.classes: expected .*found"):
+        Softmax(classes)
+
+
+def test_unknown_arguments_of_top_feature_maps_are_named() -> None:
+    model = ConvNet()
+    with pytest.raises(TypeError, match=r"^nt_samples: expected .*found"):
+        LayerGradCamPlusPlus(model, model.relu1).top_feature_maps(images(), 1, nt_samples=3)
+
+
+def test_a_score_that_is_not_finite_is_found_in_the_first_pass() -> None:
+    model = ConvNet()
+    passes: list[int] = []
+    model.register_forward_pre_hook(lambda module, args: passes.append(1))
+    with pytest.raises(RuntimeError, match="finite"):
+        LayerSmoothGradCamPlusPlus(lambda x: model(x) * NAN, model.relu1).attribute(
+            images(), 1, nt_samples=20, nt_samples_batch_size=2
+        )
+    assert len(passes) == 1
+
+
+def test_an_error_leaves_no_cycle_that_holds_tensors() -> None:
+    model = ConvNet()
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
+        for _ in range(5):
+            with pytest.raises(RuntimeError):
+                LayerGradCamPlusPlus(lambda x: model(x) + model(x), model.relu1).attribute(images(), 1)
+        assert sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()) <= before + 3
+    finally:
+        gc.enable()

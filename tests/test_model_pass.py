@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +13,7 @@ import pytest
 import torch
 from networks import ConvNet, TwoInputs, images
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 
@@ -252,7 +254,10 @@ def test_replicas_of_data_parallel_run_in_threads_of_their_own(expected: Tensor)
     model = ConvNet()
     assert close(smooth(FakeReplicas(model), model.relu1, images()), expected)
     parallel = FakeReplicas(model)
-    assert close(smooth(lambda x: parallel(x), model.relu1, images()), expected)
+    found = LayerSmoothGradCamPlusPlus(lambda x: parallel(x), model.relu1, device_ids=[0]).attribute(
+        images(), 1, nt_samples=3, generator=torch.Generator().manual_seed(0)
+    )
+    assert close(found, expected)
 
 
 def test_user_hooks_run_and_stay() -> None:
@@ -432,3 +437,162 @@ def test_no_state_is_left_on_the_method() -> None:
     method.attribute(images(), 1, nt_samples=2)
     method.top_feature_maps(images(), 1, k=2, nt_samples=2)
     assert vars(method) == before
+
+
+def keep_in_hook(model: nn.Module, layer: nn.Module) -> dict[str, Tensor]:
+    features: dict[str, Tensor] = {}
+    layer.register_forward_hook(lambda module, args, output: features.__setitem__("kept", output))
+    return features
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_what_a_hook_of_the_model_kept_of_the_layer_is_part_of_the_graph(inplace: bool) -> None:
+    """Models that collect features with hooks of their own use the layer's output by another way too."""
+    net = ConvNet()
+    features = keep_in_hook(net, net.relu1)
+    aux = nn.Linear(4 * 64, 5)
+
+    def with_hook(x: Tensor) -> Tensor:
+        return tail(net, net.relu1(net.conv1(x))) + aux(features["kept"].flatten(1))
+
+    def plainly(x: Tensor) -> Tensor:
+        y = gate(net.relu1(net.conv1(x)))
+        return tail(net, y) + aux(y.flatten(1))
+
+    gate = nn.Identity()
+    assert close(smooth(with_hook, net.relu1, images()), smooth(plainly, gate, images()))
+    assert not features["kept"].requires_grad
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_every_use_of_the_layers_input_counts(frozen: bool, first: bool) -> None:
+    """A residual block uses its input twice: explaining the input of one branch explains the tensor, as in Captum."""
+    net = ConvNet()
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        one, two = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+
+    def forward(x: Tensor) -> Tensor:
+        h = net.relu1(net.conv1(x))
+        parts = [one(h), two(h)] if first else [two(h), one(h)]
+        return tail(net, torch.relu(parts[0] + parts[1]))
+
+    for module in (net, one, two):
+        module.requires_grad_(not frozen)
+    wanted = smooth(forward, net.relu1, images())
+    assert close(smooth(forward, one, images(), attribute_to_layer_input=True), wanted)
+
+
+def test_models_that_change_their_inputs_in_place_get_fresh_rows(expected: Tensor) -> None:
+    net = ConvNet()
+
+    def normalising(x: Tensor) -> Tensor:
+        x.mul_(2).sub_(1)
+        return net(x)
+
+    def wanting_gradients(x: Tensor) -> Tensor:
+        x.mul_(2).sub_(1)
+        with torch.no_grad():
+            y = net.relu1(net.conv1(x))
+        return tail(net, y)
+
+    x = (images() + 1) / 2
+    for forward in (normalising, wanting_gradients):
+        maps = [smooth(forward, net.relu1, x, nt_samples_batch_size=c, stdevs=0.2, nt_samples=6) for c in (1, 2, 9)]
+        wanted = smooth(net, net.relu1, images(), stdevs=0.4, nt_samples=6)
+        assert all(close(found, wanted) for found in maps)
+        plain = LayerGradCamPlusPlus(forward, net.relu1).attribute(x, 1)
+        assert close(plain, LayerGradCamPlusPlus(net, net.relu1).attribute(images(), 1))
+    assert torch.equal(x, (images() + 1) / 2)
+
+
+def test_models_that_differentiate_in_front_of_the_layer() -> None:
+    net = ConvNet()
+
+    def forward(x: Tensor) -> Tensor:
+        h = net.conv1(x)
+        (g,) = torch.autograd.grad((h**3).sum(), h, create_graph=True)
+        return tail(net, net.relu1(g))
+
+    def by_hand(x: Tensor) -> Tensor:
+        return tail(net, net.relu1(3 * net.conv1(x) ** 2))
+
+    assert close(smooth(forward, net.relu1, images()), smooth(by_hand, net.relu1, images()))
+
+
+def test_backward_hooks_of_the_user_on_the_layer_get_gradients(expected: Tensor) -> None:
+    model = ConvNet()
+    model.relu1.register_full_backward_hook(lambda module, grad_in, grad_out: (grad_in[0].clamp(-9, 9),))
+    assert close(smooth(model, model.relu1, images()), expected)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_attention_in_front_of_the_layer_takes_no_fast_path() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).eval()
+        head = nn.Linear(8, 3)
+    padding = torch.zeros(2, 6, dtype=torch.bool)
+    padding[1, 4:] = True
+    last = encoder.layers[1]
+
+    def forward(x: Tensor) -> Tensor:
+        return head(encoder(x, src_key_padding_mask=padding[: len(x)]).mean(1))
+
+    x = torch.randn(2, 6, 8)
+    before = torch.backends.mha.get_fastpath_enabled()
+    with torch.enable_grad():
+        kept: list[Tensor] = []
+        handle = last.register_forward_hook(lambda module, args, output: kept.append(output))
+        (gradient,) = torch.autograd.grad(forward(x)[:, 1].sum(), kept)
+        handle.remove()
+    a = kept[0].detach()
+    alpha = 1 / (2 + gradient * a.sum(2, keepdim=True))
+    wanted = ((alpha * gradient.relu()).sum(2, keepdim=True) * a).sum(1, keepdim=True)
+    assert close(LayerGradCamPlusPlus(forward, last).attribute(x, 1), wanted)
+    assert torch.backends.mha.get_fastpath_enabled() is before
+
+
+def test_training_under_autocast_after_an_explanation_has_all_its_gradients() -> None:
+    model = ConvNet()
+    with torch.autocast("cpu", torch.bfloat16):
+        LayerGradCamPlusPlus(model, model.relu2).attribute(images(), 1)
+        model(images()).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_sequences_of_checkpoints_are_no_reentrant_ones(expected: Tensor) -> None:
+    net = ConvNet()
+    parts = nn.Sequential(net.conv1, net.relu1, net.conv2, net.relu2, net.pool, nn.Flatten(), net.fc1, net.relu3)
+
+    def forward(x: Tensor) -> Tensor:
+        return net.fc2(checkpoint_sequential(parts, 2, x, use_reentrant=False))
+
+    assert close(smooth(forward, net.relu1, images()), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent() -> None:
+    from captum_sgcampp import model_pass
+
+    holding, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with model_pass._ONE_EXPLANATION:
+            holding.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holding.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        free = model_pass._ONE_EXPLANATION.acquire(timeout=5)
+        os._exit(0 if free else 1)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0
