@@ -28,8 +28,8 @@ METHODS = {
     "grad-cam++": "Grad-CAM++",
     "smooth-grad-cam++": "Smooth Grad-CAM++",
 }
-# What the scene without arguments holds: two stars among others (classes of the bundled generator).
-DEMO_CLASSES = (0, 0, 1)
+# The scene without arguments: two stars, a heart and a ring; the stars are explained.
+DEMO_SEED, DEMO_CLASSES, DEMO_TARGET = 27, (3, 3, 6, 5), "star"
 USAGE_ERROR, FILE_ERROR, FAILURE = 2, 3, 1
 
 EXPLAIN = """\
@@ -110,7 +110,6 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target",
         nargs="+",
-        default=["top"],
         metavar="CLASS",
         help="class numbers or names, or top or top:K for the most probable (default: top)",
     )
@@ -158,7 +157,8 @@ def explain(arguments: argparse.Namespace) -> None:
     classifier = load_classifier(arguments.model, arguments.weights)
     device = _device(arguments.device)
     classifier.model.to(device)
-    subjects = [s for name, picture in pictures for s in _subjects(classifier, name, picture, arguments.target, device)]
+    targets = arguments.target or (["top"] if arguments.images else [DEMO_TARGET])
+    subjects = [s for name, picture in pictures for s in _subjects(classifier, name, picture, targets, device)]
     layers = _layers(classifier, subjects[0], arguments)
     rows = [_maps(classifier, subject, layers, arguments) for subject in subjects]
     figure = compare_maps([s.shown for s in subjects], rows, [f"{s.name}\n{s.label}" for s in subjects])
@@ -173,7 +173,7 @@ def _pictures(arguments: argparse.Namespace) -> list[tuple[str, Image.Image]]:
         return [(path.name, read_image(path)) for path in arguments.images]
     if arguments.model != BUNDLED:
         raise ValueError(f"IMAGE: expected at least one image file for {arguments.model}, found none")
-    return [("bundled scene", Image.fromarray(draw_scene(arguments.seed, classes=DEMO_CLASSES).image))]
+    return [("bundled scene", Image.fromarray(draw_scene(DEMO_SEED + arguments.seed, classes=DEMO_CLASSES).image))]
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:

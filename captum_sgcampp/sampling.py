@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from captum_sgcampp.captum_internals import TargetType
 from captum_sgcampp.model_pass import LayerPass, LayerRun

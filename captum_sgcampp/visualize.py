@@ -190,7 +190,8 @@ def draw_outline(axis: Axes, neurons: Tensor, size: Sequence[int]) -> None:
 
 
 def _shown_part(attribution: np.ndarray[Any, Any], sign: str) -> np.ndarray[Any, Any]:
-    return {"positive": attribution > 0, "negative": attribution < 0}.get(sign, attribution != 0)
+    shown: np.ndarray[Any, Any] = {"positive": attribution > 0, "negative": attribution < 0}.get(sign, attribution != 0)
+    return shown
 
 
 def _grid(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:

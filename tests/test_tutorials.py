@@ -1,0 +1,39 @@
+"""The notebooks run from a clean kernel, and what is stored in them is clean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat", reason="notebooks need the extra 'test'")
+nbclient = pytest.importorskip("nbclient", reason="notebooks need the extra 'test'")
+
+FOLDER = Path(__file__).resolve().parents[1] / "tutorials"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def outputs(notebook: Any) -> list[Any]:
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_from_a_clean_kernel_and_prints_what_is_stored(path: Path, tmp_path: Path) -> None:
+    stored = nbformat.read(path, 4)
+    fresh = nbformat.from_dict(stored)
+    nbclient.NotebookClient(
+        fresh, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    assert not [output for output in outputs(fresh) if output.output_type == "error"]
+    assert len(outputs(fresh)) > 5
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_outputs_have_pictures_and_no_errors_warnings_or_paths(path: Path) -> None:
+    stored = nbformat.read(path, 4)
+    assert any("image/png" in output.get("data", {}) for output in outputs(stored))
+    for output in outputs(stored):
+        assert output.output_type != "error" and output.get("name") != "stderr"
+        text = str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", ""))
+        assert "/home/" not in text and "/tmp/" not in text and "/root/" not in text
