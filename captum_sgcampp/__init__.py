@@ -2,6 +2,7 @@
 
 from captum_sgcampp._version import __version__
 from captum_sgcampp.attribution import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, TopFeatureMaps
+from captum_sgcampp.fusion import fuse_maps
 from captum_sgcampp.scores import Softmax
 from captum_sgcampp.selection import box_to_neurons
 from captum_sgcampp.statistics import SamplingStatistics
@@ -14,4 +15,5 @@ __all__ = [
     "TopFeatureMaps",
     "__version__",
     "box_to_neurons",
+    "fuse_maps",
 ]

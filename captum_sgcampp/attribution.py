@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from inspect import signature
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from captum.attr import GradientAttribution, LayerAttribution
@@ -17,7 +17,7 @@ from captum_sgcampp.captum_internals import TargetType, _format_additional_forwa
 from captum_sgcampp.model_pass import LayerPass, exclusive_pass, usable_for_autograd
 from captum_sgcampp.moments import MeanDerivatives
 from captum_sgcampp.noise import absolute_sigma, default_chunk, relative_sigma
-from captum_sgcampp.sampling import LayerSample, Noise, Question, sample_layer
+from captum_sgcampp.sampling import LEAST_COPIES, LayerSample, Noise, Question, sample_layers
 from captum_sgcampp.scores import Softmax
 from captum_sgcampp.selection import FeatureMaps, Neurons, selection_mask
 from captum_sgcampp.statistics import JACKKNIFE_GROUPS, SamplingStatistics, jackknife_standard_error, pole_shares
@@ -74,6 +74,13 @@ class _Formula:
             maps = maps.sum(1, keepdim=True)
         return _ClassMap(alpha, weights * scale, relu(maps) if self.relu_attributions else maps)
 
+    def standard_error(self, sample: LayerSample) -> Tensor:
+        """Standard error of each example's map divided by its norm, `(N,)`."""
+        moments = sample.moments
+        groups = min(moments.groups, moments.copies)
+        without = [self.class_map(sample, moments.mean(group)).maps for group in range(groups)]
+        return jackknife_standard_error(self.class_map(sample, moments.mean()).maps, without, moments.copies)
+
     def _level(self, mean: MeanDerivatives) -> Tensor:
         """The mean weight of the copies: 1 by definition for `exp` and `sigmoid` (`e_m` has mean 1). `softmax` keeps
         its factor `p (1 - p)`, held above the smallest numbers of its dtype so that saturation leaves a map."""
@@ -89,8 +96,28 @@ class _ClassMap(NamedTuple):
 
 
 class _Explanation(NamedTuple):
-    result: _ClassMap
+    """What one tensor of a layer and one target give."""
+
+    maps: Tensor
+    weights: Tensor
     statistics: SamplingStatistics | None
+
+    @staticmethod
+    def joined(parts: list[_Explanation], order: Tensor) -> _Explanation:
+        """The explanation of all examples from those of parts of them, in the order of the batch."""
+        if len(parts) == 1:
+            return parts[0]
+
+        def join(tensors: list[Tensor]) -> Tensor:
+            return torch.cat(tensors)[order.to(tensors[0].device)]
+
+        per_part = [vars(part.statistics) for part in parts if part.statistics is not None]
+        statistics = {name: join([values[name] for values in per_part]) for name in (per_part[0] if per_part else ())}
+        return _Explanation(
+            join([part.maps for part in parts]),
+            join([part.weights for part in parts]),
+            SamplingStatistics(**statistics) if statistics else None,
+        )
 
 
 def _per_example(values: Tensor, like: Tensor) -> Tensor:
@@ -101,16 +128,23 @@ def _per_example(values: Tensor, like: Tensor) -> Tensor:
 class _NoiseRequest:
     """The arguments of `LayerSmoothGradCamPlusPlus.attribute` that make the noisy copies."""
 
-    nt_samples: int = 25
+    nt_samples: int | Literal["auto"] = 25
     nt_samples_batch_size: int | None = None
     stdevs: float | tuple[float, ...] | None = None
     noise_level: float | tuple[float, ...] = 0.15
     generator: Generator | None = None
     show_progress: bool = False
     return_statistics: bool = False
+    tolerance: float = 0.03
+    max_nt_samples: int = 64
 
     def __post_init__(self) -> None:
-        checks.check_count("nt_samples", self.nt_samples)
+        if isinstance(self.nt_samples, str) and self.nt_samples != "auto":
+            raise ValueError(f"nt_samples: expected an int or 'auto', found {self.nt_samples!r}")
+        if self.nt_samples != "auto":
+            checks.check_count("nt_samples", self.nt_samples)
+        checks.check_count("max_nt_samples", self.max_nt_samples, least=LEAST_COPIES)
+        checks.check_positive("tolerance", self.tolerance)
         if self.nt_samples_batch_size is not None:
             checks.check_count("nt_samples_batch_size", self.nt_samples_batch_size)
         checks.check_generator(self.generator)
@@ -119,9 +153,17 @@ class _NoiseRequest:
 
     def noise(self, inputs: tuple[Tensor, ...]) -> Noise:
         """The noise for these inputs."""
-        chunk = self.nt_samples_batch_size or default_chunk(inputs, self.nt_samples)
-        groups = min(JACKKNIFE_GROUPS, self.nt_samples) if self.return_statistics else 1
-        return Noise(self._sigmas(inputs), self.nt_samples, chunk, self.generator, groups, self.show_progress)
+        auto = self.nt_samples == "auto"
+        most = self.max_nt_samples if self.nt_samples == "auto" else self.nt_samples
+        return Noise(
+            sigmas=self._sigmas(inputs),
+            nt_samples=most,
+            chunk=self.nt_samples_batch_size or default_chunk(inputs, most),
+            generator=self.generator,
+            groups=min(JACKKNIFE_GROUPS, most) if self.return_statistics or auto else 1,
+            show_progress=self.show_progress,
+            tolerance=self.tolerance if auto else None,
+        )
 
     def _sigmas(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
         if self.stdevs is not None:
@@ -137,7 +179,7 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
     def __init__(
         self,
         forward_func: Callable[..., Tensor],
-        layer: nn.Module,
+        layer: nn.Module | list[nn.Module],
         device_ids: list[int] | None = None,
     ) -> None:
         r"""
@@ -145,10 +187,11 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
 
             forward_func (Callable): The forward function of the model or any
                           modification of it
-            layer (torch.nn.Module): Layer for which attributions are computed.
-                          Output size of attribute matches this layer's output
-                          dimensions, except for dimension 1, which will be 1,
-                          since the feature maps are summed.
+            layer (torch.nn.Module or list of them): Layer for which attributions are
+                          computed. Output size of attribute matches this layer's
+                          output dimensions, except for dimension 1, which will be 1,
+                          since the feature maps are summed. A list of layers is explained in
+                          one pass and gives a list of results.
             device_ids (list[int]): Device ID list, necessary only if forward_func
                           applies a DataParallel model over several devices.
                           If forward_func is given as the DataParallel model itself,
@@ -156,10 +199,7 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         """
         if not callable(forward_func):
             raise TypeError(f"forward_func: expected a module or a function, found {type(forward_func).__name__}")
-        if not isinstance(layer, nn.Module):
-            raise TypeError(f"layer: expected a torch.nn.Module, found {type(layer).__name__}")
-        if isinstance(layer, torch.jit.ScriptModule):
-            raise TypeError("layer: expected a module that runs Python hooks, found a TorchScript module")
+        _check_layers(layer)
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         GradientAttribution.__init__(self, forward_func)
 
@@ -187,65 +227,125 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
             >>> attributions = method.attribute(images, target=3, feature_maps=indices[0])
         """
         checks.check_count("k", k)
-        known = signature(self.attribute).parameters
-        for name in attribute_arguments:
-            if name not in known:
-                raise TypeError(f"{name}: expected an argument of attribute, found one that it does not have")
-        explanations = self._explain(inputs, target, **attribute_arguments)
-        if len(explanations) > 1:
-            raise ValueError(f"layer: expected a layer of one tensor, found {len(explanations)}")
-        weights = explanations[0].result.weights.flatten(1)
+        self._check_names(attribute_arguments)
+        layers = self._explain(inputs, (target,), **attribute_arguments)[0]
+        if len(layers) > 1 or len(layers[0]) > 1:
+            raise ValueError(f"layer: expected one layer of one tensor, found {sum(map(len, layers))} tensors")
+        weights = layers[0][0].weights.flatten(1)
         if k > weights.shape[1]:
             raise ValueError(f"k: expected at most the layer's {weights.shape[1]} feature maps, found {k}")
         return TopFeatureMaps(*weights.topk(k, dim=1))
 
+    def attribute_targets(
+        self, inputs: TensorOrTuple, targets: Sequence[TargetType], **attribute_arguments: Any
+    ) -> Any:
+        r"""
+        Explains several targets of the same inputs in one pass, over the same noisy copies: the network in front of the
+        layer runs once, and one gradient per target is taken behind it.
+
+        Args:
+
+            inputs: as in `attribute`.
+            targets (sequence of targets): Each in any format that `attribute` takes as `target`.
+            **attribute_arguments (Any, optional): Any other argument of `attribute`, by name.
+
+        Returns:
+            *list* of what `attribute` returns for each target.
+
+        Examples::
+
+            >>> method = LayerGradCamPlusPlus(net, net.conv)
+            >>> cat, dog = method.attribute_targets(images, [3, 5])
+            >>> torch.allclose(dog, method.attribute(images, 5))
+            True
+        """
+        if isinstance(targets, str | Tensor) or not isinstance(targets, Sequence) or not targets:
+            raise TypeError(f"targets: expected a list with at least one target, found {targets!r}")
+        self._check_names(attribute_arguments)
+        results = self._explain(inputs, targets, **attribute_arguments)
+        statistics = bool(attribute_arguments.get("return_statistics", False))
+        return [_result(layers, isinstance(self.layer, list), statistics) for layers in results]
+
+    def _check_names(self, attribute_arguments: dict[str, Any]) -> None:
+        known = signature(self.attribute).parameters
+        for name in attribute_arguments:
+            if name not in known:
+                raise TypeError(f"{name}: expected an argument of attribute, found one that it does not have")
+
     def _explain(
         self,
         inputs: Any,
-        target: Any = None,
+        targets: Sequence[Any] = (None,),
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
         grad_kwargs: dict[str, Any] | None = None,
         noise_request: _NoiseRequest | None = None,
         **formula_arguments: Any,
-    ) -> list[_Explanation]:
+    ) -> list[list[list[_Explanation]]]:
+        """For every target, every layer and every tensor of it."""
         formula = _Formula(**formula_arguments)
         checks.check_flag("attribute_to_layer_input", attribute_to_layer_input)
+        layers = self.layer if isinstance(self.layer, list) else [self.layer]
         with exclusive_pass():
-            question = _question(inputs, target, additional_forward_args, grad_kwargs, formula)
+            question = _question(inputs, targets, additional_forward_args, grad_kwargs, formula)
             noise = noise_request.noise(question.inputs) if noise_request else None
-            layer_pass = LayerPass(self.forward_func, self.layer, self.device_ids, attribute_to_layer_input)
-            samples = sample_layer(layer_pass, question, noise)
-            explanations = [_explanation(formula, sample, noise, noise_request) for sample in samples]
-            _check_finite([explanation.result.maps for explanation in explanations])
-        return explanations
+            layer_pass = LayerPass(self.forward_func, layers, self.device_ids, attribute_to_layer_input)
+            parts = sample_layers(layer_pass, question, noise, formula.standard_error)
+            wanted = noise if noise_request and noise_request.return_statistics else None
+            order = torch.cat([part.examples for part in parts]).argsort()
+            explanations = [
+                _Explanation.joined([_explanation(formula, sample, wanted) for sample in same], order)
+                for same in zip(*(part.samples for part in parts), strict=True)
+            ]
+            _check_finite([explanation.maps for explanation in explanations])
+        return _nested(explanations, len(question.targets), parts[0].tensors)
 
 
-def _explanation(
-    formula: _Formula, sample: LayerSample, noise: Noise | None, noise_request: _NoiseRequest | None
-) -> _Explanation:
+def _check_layers(layer: object) -> None:
+    layers = layer if isinstance(layer, list) else [layer]
+    if not layers:
+        raise ValueError("layer: expected a module or a list of modules, found an empty list")
+    for module in layers:
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"layer: expected a torch.nn.Module or a list of them, found {type(module).__name__}")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TypeError("layer: expected a module that runs Python hooks, found a TorchScript module")
+    if len({id(module) for module in layers}) < len(layers):
+        raise ValueError("layer: expected different modules, found one twice")
+
+
+def _nested(explanations: list[_Explanation], targets: int, tensors: list[int]) -> list[list[list[_Explanation]]]:
+    remaining = iter(explanations)
+    return [[[next(remaining) for _ in range(count)] for count in tensors] for _ in range(targets)]
+
+
+def _explanation(formula: _Formula, sample: LayerSample, noise: Noise | None) -> _Explanation:
+    """The map of a sample, with its statistics where the noise is given."""
     result = formula.class_map(sample, sample.moments.mean())
-    wanted = noise is not None and noise_request is not None and noise_request.return_statistics
-    return _Explanation(result, _statistics(formula, sample, result, noise) if wanted and noise else None)
+    statistics = _statistics(formula, sample, result, noise) if noise else None
+    return _Explanation(result.maps, result.weights, statistics)
 
 
 def _statistics(formula: _Formula, sample: LayerSample, result: _ClassMap, noise: Noise) -> SamplingStatistics:
-    moments = sample.moments
-    d1 = moments.mean().d1
+    d1 = sample.moments.mean().d1
     examples = len(sample.activation)
     if noise.silent:  # one copy was computed; the others are the same
-        effective, error = d1.new_full((examples,), noise.nt_samples), d1.new_zeros(examples)
+        copies = noise.nt_samples if noise.tolerance is None else LEAST_COPIES
+        effective, error = d1.new_full((examples,), copies), d1.new_zeros(examples)
     else:
-        without = [formula.class_map(sample, moments.mean(group)).maps for group in range(moments.groups)]
-        effective = moments.effective_sample_size()
-        error = jackknife_standard_error(result.maps, without, noise.nt_samples)
+        copies = sample.moments.copies
+        effective, error = sample.moments.effective_sample_size(), formula.standard_error(sample)
     pole_share, pole_weight_share = pole_shares(result.alpha, d1, sample.selected)
-    used = torch.full((examples,), noise.nt_samples, device=d1.device)
+    used = torch.full((examples,), copies, device=d1.device)
     return SamplingStatistics(used, effective, error, pole_share, pole_weight_share)
 
 
 def _question(
-    inputs: object, target: Any, additional_forward_args: Any, grad_kwargs: dict[str, Any] | None, formula: _Formula
+    inputs: object,
+    targets: Sequence[Any],
+    additional_forward_args: Any,
+    grad_kwargs: dict[str, Any] | None,
+    formula: _Formula,
 ) -> Question:
     tensors = checks.check_inputs(inputs)
     kwargs = checks.check_grad_kwargs(grad_kwargs)
@@ -253,7 +353,10 @@ def _question(
     return Question(
         inputs=tuple(usable_for_autograd(x) for x in tensors),
         additional_args=tuple(usable_for_autograd(value) for value in additional_args),
-        target=normal_target(target, len(tensors[0])),
+        per_example=tuple(
+            isinstance(value, Tensor) and value.dim() > 0 and len(value) == len(tensors[0]) for value in additional_args
+        ),
+        targets=tuple(normal_target(target, len(tensors[0])) for target in targets),
         score=formula.score,
         select=formula.select,
         unused_is_zero=bool(kwargs.get("allow_unused") or kwargs.get("materialize_grads")),
@@ -268,10 +371,13 @@ def _check_finite(maps: list[Tensor]) -> None:
         )
 
 
-def _contiguous(explanations: list[_Explanation]) -> TensorOrTuple:
-    maps = tuple(explanation.result.maps.contiguous() for explanation in explanations)
-    attributions: TensorOrTuple = _format_output(len(maps) > 1, maps)
-    return attributions
+def _result(layers: list[list[_Explanation]], is_list: bool, return_statistics: bool) -> Any:
+    """What `attribute` returns for one target: a tensor, or a tuple for a layer of several; a list for several layers;
+    with the statistics in the same form beside it."""
+    attributions = [_format_output(len(e) > 1, tuple(part.maps.contiguous() for part in e)) for e in layers]
+    statistics = [_format_output(len(e) > 1, tuple(part.statistics for part in e)) for e in layers]
+    found = (attributions, statistics) if is_list else (attributions[0], statistics[0])
+    return found if return_statistics else found[0]
 
 
 class LayerGradCamPlusPlus(_LayerCamPlusPlus):
@@ -316,7 +422,7 @@ class LayerGradCamPlusPlus(_LayerCamPlusPlus):
         score: str | Softmax = "exp",
         derivatives: str = "closed_form",
         bound_alpha: bool = False,
-    ) -> TensorOrTuple:
+    ) -> Any:
         r"""
         Args:
 
@@ -384,9 +490,9 @@ class LayerGradCamPlusPlus(_LayerCamPlusPlus):
             torch.Size([2, 1, 16, 16])
             >>> upsampled = LayerAttribution.interpolate(attr, (32, 32), "bilinear")
         """
-        explanations = self._explain(
+        layers = self._explain(
             inputs,
-            target,
+            (target,),
             additional_forward_args,
             attribute_to_layer_input,
             grad_kwargs,
@@ -397,8 +503,8 @@ class LayerGradCamPlusPlus(_LayerCamPlusPlus):
             score=score,
             derivatives=derivatives,
             bound_alpha=bound_alpha,
-        )
-        return _contiguous(explanations)
+        )[0]
+        return _result(layers, isinstance(self.layer, list), return_statistics=False)
 
 
 class LayerSmoothGradCamPlusPlus(_LayerCamPlusPlus):
@@ -439,13 +545,15 @@ class LayerSmoothGradCamPlusPlus(_LayerCamPlusPlus):
         attr_dim_summation: bool = True,
         grad_kwargs: dict[str, Any] | None = None,
         *,
-        nt_samples: int = 25,
+        nt_samples: int | Literal["auto"] = 25,
         nt_samples_batch_size: int | None = None,
         stdevs: float | tuple[float, ...] | None = None,
         noise_level: float | tuple[float, ...] = 0.15,
         generator: Generator | None = None,
         show_progress: bool = False,
         return_statistics: bool = False,
+        tolerance: float = 0.03,
+        max_nt_samples: int = 64,
         feature_maps: FeatureMaps = None,
         neurons: Neurons = None,
         score: str | Softmax = "exp",
@@ -458,7 +566,8 @@ class LayerSmoothGradCamPlusPlus(_LayerCamPlusPlus):
             inputs, target, additional_forward_args, attribute_to_layer_input, relu_attributions,
             attr_dim_summation, grad_kwargs, feature_maps, neurons, score, derivatives, bound_alpha:
                         as in `LayerGradCamPlusPlus.attribute`.
-            nt_samples (int, optional): Number of noisy copies of each example.
+            nt_samples (int or "auto", optional): Number of noisy copies of each example. `"auto"` goes on until the
+                        standard error of the map is within `tolerance`, for each example on its own.
                         Default: 25
             nt_samples_batch_size (int, optional): How many copies of each example one forward
                         pass gets: at most `N * nt_samples_batch_size` rows. It changes neither the noise nor,
@@ -480,6 +589,12 @@ class LayerSmoothGradCamPlusPlus(_LayerCamPlusPlus):
             return_statistics (bool, optional): Whether to return `(attributions, statistics)`,
                         the latter a `SamplingStatistics` (a tuple of them for a layer of several tensors).
                         Default: False
+            tolerance (float, optional): For `nt_samples="auto"`: standard error of the map divided by its L2
+                        norm, estimated from the copies by a jackknife.
+                        Default: 0.03
+            max_nt_samples (int, optional): For `nt_samples="auto"`: the most copies of an example, at
+                        least 4.
+                        Default: 64
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**, or 2-element tuple of **attributions**,
@@ -503,9 +618,9 @@ class LayerSmoothGradCamPlusPlus(_LayerCamPlusPlus):
             >>> attr.shape, statistics.nt_samples
             (torch.Size([2, 1, 16, 16]), tensor([8, 8]))
         """
-        explanations = self._explain(
+        layers = self._explain(
             inputs,
-            target,
+            (target,),
             additional_forward_args,
             attribute_to_layer_input,
             grad_kwargs,
@@ -523,14 +638,12 @@ class LayerSmoothGradCamPlusPlus(_LayerCamPlusPlus):
             generator=generator,
             show_progress=show_progress,
             return_statistics=return_statistics,
-        )
-        attributions = _contiguous(explanations)
-        if not return_statistics:
-            return attributions
-        statistics = tuple(explanation.statistics for explanation in explanations)
-        return attributions, statistics if isinstance(attributions, tuple) else statistics[0]
+            tolerance=tolerance,
+            max_nt_samples=max_nt_samples,
+        )[0]
+        return _result(layers, isinstance(self.layer, list), return_statistics)
 
-    def _explain(self, *arguments: Any, **keywords: Any) -> list[_Explanation]:
+    def _explain(self, *arguments: Any, **keywords: Any) -> list[list[list[_Explanation]]]:
         names = [field.name for field in fields(_NoiseRequest)]
         keywords["noise_request"] = _NoiseRequest(**{name: keywords.pop(name) for name in names if name in keywords})
         return super()._explain(*arguments, **keywords)

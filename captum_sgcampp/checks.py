@@ -48,6 +48,14 @@ def check_count(argument: str, value: object, least: int = 1) -> int:
     return int(value)
 
 
+def check_positive(argument: str, value: object) -> None:
+    """A finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{argument}: expected a number, found {type(value).__name__} ({value!r})")
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{argument}: expected a finite number above 0, found {value}")
+
+
 def check_per_input(argument: str, value: object, inputs: tuple[Tensor, ...]) -> tuple[float, ...]:
     """A finite number that is not negative, for every input: from one number or a tuple of one per input."""
     values = value if isinstance(value, tuple) else (value,) * len(inputs)

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from types import FrameType
 from typing import Any, NamedTuple
@@ -66,11 +66,11 @@ def usable_for_autograd(value: Any) -> Any:
 
 
 class LayerPass:
-    """Runs `forward_func` and observes `layer`. One object serves one call of `attribute`.
+    """Runs `forward_func` and observes `layers`. One object serves one call of `attribute`.
 
     Args:
         forward_func: model or function, called with the inputs and then the additional arguments.
-        layer: the module to observe.
+        layers: the modules to observe.
         device_ids: order of the devices of a `DataParallel` model.
         attribute_to_layer_input: observe the layer's inputs, not its output.
     """
@@ -78,18 +78,20 @@ class LayerPass:
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layer: nn.Module,
+        layers: Sequence[nn.Module],
         device_ids: list[int] | None = None,
         attribute_to_layer_input: bool = False,
     ) -> None:
         self._forward_func = forward_func
-        self._layer = layer
+        self._layers = layers
         self._device_ids = device_ids or getattr(forward_func, "device_ids", None)
         self._to_input = attribute_to_layer_input
         self._replicas = isinstance(forward_func, nn.DataParallel) or device_ids is not None
         # The layer's inputs may have other uses in front of the hook. DataParallel gathers its replicas' outputs on
         # this thread, where gradients must be enabled for that. Backward hooks want gradients of the layer's inputs.
-        self._graph_in_front = attribute_to_layer_input or self._replicas or bool(layer._backward_hooks)
+        self._graph_in_front = (
+            attribute_to_layer_input or self._replicas or any(layer._backward_hooks for layer in layers)
+        )
         self._first = True
 
     @contextmanager
@@ -104,17 +106,21 @@ class LayerPass:
             additional_args: the arguments behind them.
             clean_every: keep the layer's values at rows 0, clean_every, 2 clean_every, ...; 0: keep none.
         """
-        with torch.set_grad_enabled(False):
-            recorder = _LayerRecorder(self._layer, self._to_input, clean_every, self._replicas)
-            with recorder:
-                output = self._try(make_rows, additional_args)
-                if output is _AGAIN or (recorder.needs_graph_in_front() and not self._graph_in_front):
-                    self._graph_in_front = True
+        recorders = [_LayerRecorder(layer, self._to_input, clean_every, self._replicas) for layer in self._layers]
+        with torch.set_grad_enabled(False), ExitStack() as stack:
+            for recorder in recorders:
+                stack.enter_context(recorder)
+            output = self._try(make_rows, additional_args)
+            cut_failed = any(recorder.needs_graph_in_front() for recorder in recorders)
+            if output is _AGAIN or (cut_failed and not self._graph_in_front):
+                self._graph_in_front = True
+                for recorder in recorders:
                     recorder.reset()
-                    output = self._call(make_rows, additional_args)
+                output = self._call(make_rows, additional_args)
+            for recorder in recorders:
                 recorder.check()
-                torch.set_grad_enabled(True)
-                yield LayerRun(output, recorder, self._device_ids)
+            torch.set_grad_enabled(True)
+            yield LayerRun(output, recorders, self._device_ids)
 
     def _try(self, make_rows: Callable[[], tuple[Tensor, ...]], additional_args: tuple[Any, ...]) -> Any:
         try:
@@ -140,27 +146,30 @@ _AGAIN = object()
 
 
 class LayerRun:
-    """One forward pass: the model's output and the layer's tensors, with the graph between them.
+    """One forward pass: the model's output and the layers' tensors, with the graph between them.
 
     Attributes:
         output: what the model returned.
+        tensors: how many tensors each layer has.
     """
 
-    def __init__(self, output: Any, recorder: _LayerRecorder, device_ids: list[int] | None) -> None:
+    def __init__(self, output: Any, recorders: Sequence[_LayerRecorder], device_ids: list[int] | None) -> None:
         self.output = output
-        self._recorder = recorder
-        self._devices = _sort_key_list(list(recorder.leaves), device_ids)
+        self._recorders = recorders
+        self._devices = _sort_key_list(list(recorders[0].leaves), device_ids)
+        self.tensors = [len(recorder.leaves[self._devices[0]]) for recorder in recorders]
 
     @property
     def activations(self) -> tuple[Tensor, ...]:
-        """The layer's tensors as they were when it was reached: `(rows, K, *space)` each, detached."""
-        result: tuple[Tensor, ...] = _reduce_list([self._recorder.activations[device] for device in self._devices])
-        return result
+        """The layers' tensors as they were when they were reached: `(rows, K, *space)` each, detached."""
+        return self._gather(
+            [[recorder.activations[device] for recorder in self._recorders] for device in self._devices]
+        )
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """The shapes of the layer's tensors, rows of all devices together."""
-        parts = [[cut.like.shape for cut in self._recorder.leaves[device]] for device in self._devices]
+        """The shapes of the layers' tensors, rows of all devices together."""
+        parts = [[cut.like.shape for cut in self._cuts(device)] for device in self._devices]
         return [(sum(part[0] for part in shapes), *shapes[0][1:]) for shapes in zip(*parts, strict=True) if shapes[0]]
 
     def gradient(self, score: Tensor, *, keep_graph: bool = False, unused_is_zero: bool = False) -> tuple[Tensor, ...]:
@@ -171,7 +180,7 @@ class LayerRun:
             keep_graph: whether another gradient of the same pass follows.
             unused_is_zero: whether a layer that the score does not depend on has the gradient 0, or raises.
         """
-        cuts = [cut for device in self._devices for cut in self._recorder.leaves[device]]
+        cuts = [cut for device in self._devices for cut in self._cuts(device)]
         if not score.requires_grad and not unused_is_zero:
             raise RuntimeError(
                 "forward_func: expected an output that depends differentiably on layer, found one without a graph "
@@ -179,7 +188,9 @@ class LayerRun:
             )
         gradients: tuple[Tensor | None, ...] = (None,) * len(cuts)
         if score.requires_grad:
-            with self._recorder.differentiating():
+            with ExitStack() as stack:
+                for recorder in self._recorders:
+                    stack.enter_context(recorder.differentiating())
                 gradients = _grad(score, [cut.edge for cut in cuts], keep_graph)
         if not unused_is_zero and any(g is None for g in gradients):
             raise RuntimeError(
@@ -187,9 +198,16 @@ class LayerRun:
                 "unused or detached); grad_kwargs={'materialize_grads': True} takes its gradient as zero"
             )
         filled = [torch.zeros_like(cut.like) if g is None else g for g, cut in zip(gradients, cuts, strict=True)]
-        tensors = len(filled) // len(self._devices)
-        by_device = [tuple(filled[start : start + tensors]) for start in range(0, len(filled), tensors)]
+        count = len(filled) // len(self._devices)
+        by_device = [tuple(filled[start : start + count]) for start in range(0, len(filled), count)]
         result: tuple[Tensor, ...] = _reduce_list(by_device)
+        return result
+
+    def _cuts(self, device: torch.device) -> list[_Cut]:
+        return [cut for recorder in self._recorders for cut in recorder.leaves[device]]
+
+    def _gather(self, parts: list[list[tuple[Tensor, ...]]]) -> tuple[Tensor, ...]:
+        result: tuple[Tensor, ...] = _reduce_list([tuple(t for layer in device for t in layer) for device in parts])
         return result
 
 

@@ -128,6 +128,15 @@ class MomentSums:
         for place in range(terms.shape[1]):
             sums[:, (self.copies + place) % self.groups] += terms[:, place]
 
+    def of(self, examples: Tensor) -> MomentSums:
+        """The sums of some of the examples (indices), to be continued on their own."""
+        some = MomentSums(self.groups)
+        some.copies = self.copies
+        some.sums = [sums[examples] for sums in self.sums]
+        for name in ("scale", "log_weight", "weight_sum", "weight_square_sum"):
+            setattr(some, name, getattr(self, name)[examples])
+        return some
+
     def mean(self, without_group: int | None = None) -> MeanDerivatives:
         """`D_p = mean_m e_m * d_p`, `e_m = exp(S_m - logmeanexp_j S_j)`: the weights have mean 1.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -22,15 +22,19 @@ from captum_sgcampp.targets import check_output, class_logits, repeat_target, se
 # The score link softmax warns beyond this many gradients in one call.
 MANY_GRADIENTS = 1000
 
+# Sampling with a tolerance starts with this many copies.
+LEAST_COPIES = 4
+
 
 @dataclass(frozen=True)
 class Question:
-    """What is explained: the score of `target` for `inputs`, through a score link.
+    """What is explained: the scores of targets for `inputs`, through a score link.
 
     Attributes:
         inputs: clean inputs, `(N, ...)` each.
         additional_args: the arguments behind them.
-        target: in one of Captum's formats, plain ints.
+        per_example: which of these have one entry per example and grow with the rows.
+        targets: in Captum's formats, plain ints; each is explained on its own, over the same copies.
         score: score link.
         select: from the layer's activation, the selected entries (None: all); an error in them costs one pass only.
         unused_is_zero: whether a layer without influence has the gradient 0, or raises.
@@ -38,10 +42,29 @@ class Question:
 
     inputs: tuple[Tensor, ...]
     additional_args: tuple[Any, ...]
-    target: TargetType
+    per_example: tuple[bool, ...]
+    targets: tuple[TargetType, ...]
     score: str | Softmax
     select: Callable[[Tensor], Tensor | None]
     unused_is_zero: bool = False
+
+    @property
+    def examples(self) -> int:
+        """N."""
+        return len(self.inputs[0])
+
+    def of(self, examples: Tensor) -> Question:
+        """The question for some of the examples (indices)."""
+        chosen = examples.tolist()
+        return replace(
+            self,
+            inputs=tuple(x[examples.to(x.device)] for x in self.inputs),
+            additional_args=tuple(
+                arg[examples.to(arg.device)] if per_example else arg
+                for arg, per_example in zip(self.additional_args, self.per_example, strict=True)
+            ),
+            targets=tuple([t[i] for i in chosen] if isinstance(t, list) else t for t in self.targets),
+        )
 
 
 @dataclass(frozen=True)
@@ -50,11 +73,12 @@ class Noise:
 
     Attributes:
         sigmas: for each input `(N, 1, ...)`, or None to leave it alone.
-        nt_samples: number of copies.
+        nt_samples: number of copies; with `tolerance`, the most of them.
         chunk: copies of each example in one pass.
         generator: source of the seed.
         groups: groups of copies for the jackknife.
         show_progress: whether a bar counts the copies.
+        tolerance: sample until the standard error of every map is below it; None: no.
     """
 
     sigmas: tuple[Tensor | None, ...]
@@ -63,82 +87,207 @@ class Noise:
     generator: Generator | None = None
     groups: int = 1
     show_progress: bool = False
+    tolerance: float | None = None
 
     @property
     def silent(self) -> bool:
         """Whether every copy equals the clean example."""
         return all(sigma is None for sigma in self.sigmas)
 
+    def of(self, examples: Tensor) -> Noise:
+        """The noise for some of the examples (indices)."""
+        return replace(self, sigmas=tuple(s if s is None else s[examples.to(s.device)] for s in self.sigmas))
+
 
 @dataclass(frozen=True)
 class LayerSample:
-    """One tensor of the layer: `A` at the clean input, `(N, K, *space)`, the selected entries of it, and the sums of
-    the derivatives over the copies."""
+    """One tensor of a layer and one target: `A` at the clean input, `(N, K, *space)`, the selected entries of it, and
+    the sums of the derivatives over the copies."""
 
     activation: Tensor
     selected: Tensor | None
     moments: MomentSums
 
+    def of(self, examples: Tensor) -> LayerSample:
+        """The sample of some of the examples (indices)."""
+        selected = self.selected
+        if selected is not None and selected.dim() == self.activation.dim() and len(selected) > 1:
+            selected = selected[examples]
+        return LayerSample(self.activation[examples], selected, self.moments.of(examples))
 
-def sample_layer(layer_pass: LayerPass, question: Question, noise: Noise | None) -> tuple[LayerSample, ...]:
-    """`A` and the moments for every tensor of the layer.
+
+class Part(NamedTuple):
+    """Examples that got the same number of copies.
+
+    Attributes:
+        examples: their indices in the batch.
+        samples: for every target, every tensor of every layer.
+        tensors: how many tensors each layer has.
+    """
+
+    examples: Tensor
+    samples: list[LayerSample]
+    tensors: list[int]
+
+
+# From a sample, the standard error of each example's map.
+ErrorOf = Callable[[LayerSample], Tensor]
+
+
+def sample_layers(layer_pass: LayerPass, question: Question, noise: Noise | None, error_of: ErrorOf) -> list[Part]:
+    """`A` and the moments for every target and every tensor of the layers.
 
     Args:
-        layer_pass: the model and the layer.
+        layer_pass: the model and the layers.
         question: what is explained.
         noise: how the copies are made; None (or silent noise) takes the clean example as the only copy.
+        error_of: what `noise.tolerance` bounds.
+
+    Returns:
+        One part; with a tolerance, one for every number of copies that was needed.
     """
     if noise is None:
-        return _sample(layer_pass, question, iter([range(0)]), None, seed=0)
+        return [_Sampling(layer_pass, question, None, 0).all([range(0)])]
     with rewound_on_error(noise.generator):
         seed = draw_seed(noise.generator)
         if noise.silent:
-            return _sample(layer_pass, question, iter([range(0)]), None, seed)
-        return _sample(layer_pass, question, chunks(noise.nt_samples, noise.chunk), noise, seed)
+            return [_Sampling(layer_pass, question, None, seed).all([range(0)])]
+        sampling = _Sampling(layer_pass, question, noise, seed)
+        if noise.tolerance is None:
+            return [sampling.all(chunks(noise.nt_samples, noise.chunk))]
+        return list(_until_sure(sampling, noise, error_of))
 
 
-def _sample(
-    layer_pass: LayerPass, question: Question, passes: Iterator[range], noise: Noise | None, seed: int
-) -> tuple[LayerSample, ...]:
-    samples: tuple[LayerSample, ...] = ()
-    finite, checked = torch.tensor(True), False
-    with tqdm(
-        total=noise.nt_samples if noise else 1,
-        desc="Smooth Grad-CAM++ copies",
-        disable=not (noise and noise.show_progress),
-    ) as progress:
+def _until_sure(sampling: _Sampling, noise: Noise, error_of: ErrorOf) -> Iterator[Part]:
+    """Adds copies to the examples that are not sure yet. An example's copies and its end depend on it alone."""
+    assert noise.tolerance is not None
+    examples, done = torch.arange(sampling.question.examples), 0
+    for count in checkpoints(noise.nt_samples):
+        sampling.add(range(done, count), noise.chunk)
+        done = count
+        errors = torch.stack([error_of(sample) for sample in sampling.samples]).amax(0).cpu()
+        sure = (errors * caution(count) <= noise.tolerance) | torch.tensor(count == noise.nt_samples)
+        if sure.any():
+            yield Part(examples[sure], [s.of(sure.nonzero()[:, 0]) for s in sampling.samples], sampling.tensors)
+            if sure.all():
+                break
+            sampling.continue_with((~sure).nonzero()[:, 0])
+            examples = examples[~sure]
+    sampling.finish()
+
+
+def checkpoints(most: int) -> Iterator[int]:
+    """The numbers of copies at which the standard error is looked at: 4, 6, 8, 12, 16, 24, 32, ... and the last."""
+    count = LEAST_COPIES
+    while count < most:
+        yield count
+        count = count * 3 // 2 if count & (count - 1) == 0 else count * 4 // 3
+    yield most
+
+
+def caution(copies: int) -> float:
+    """What an error estimated from few copies is multiplied by before it is believed."""
+    return 1 + 1 / copies
+
+
+class _Sampling:
+    """The sums of one call while they grow.
+
+    Attributes:
+        question: what is explained, for the examples that are still sampled.
+        samples: for every target, every tensor of every layer.
+        tensors: how many tensors each layer has.
+    """
+
+    def __init__(self, layer_pass: LayerPass, question: Question, noise: Noise | None, seed: int) -> None:
+        self.question = question
+        self.samples: list[LayerSample] = []
+        self.tensors: list[int] = []
+        self._layer_pass = layer_pass
+        self._noise = noise
+        self._seed = seed
+        self._finite = torch.tensor(True)
+        self._progress = tqdm(
+            total=noise.nt_samples if noise else 1,
+            desc="Smooth Grad-CAM++ copies",
+            disable=not (noise and noise.show_progress),
+        )
+
+    def all(self, passes: Iterable[range]) -> Part:
+        """Run all passes."""
         for copies in passes:
-            clean = not samples  # the clean example rides in the first pass
-            repeats = len(copies) + clean
-            make_rows = partial(_rows, question.inputs, noise, seed, copies, clean)
-            rows = len(question.inputs[0]) * repeats
-            args = tuple(_repeat_argument(arg, len(question.inputs[0]), repeats) for arg in question.additional_args)
-            with layer_pass.run(make_rows, args, clean_every=repeats if clean else 0) as run:
-                output = check_output(run.output, question.target, rows)
-                _check_activations(run, rows)
-                target = repeat_target(question.target, repeats, output.shape)
-                if clean:
-                    _warn_of_many_gradients(question, output, noise.nt_samples if noise else 1)
-                    groups = noise.groups if noise else 1
-                    samples = tuple(_start(a, groups, question) for a in run.activations)
-                if copies or noise is None:
-                    score, derivatives = _derivatives(run, output, target, question)
-                    finite = (
-                        finite & torch.isfinite(score).all() if checked else _check_scores(torch.isfinite(score).all())
-                    )
-                    checked = True
-                    skip = int(clean and noise is not None)
-                    for sample, rows_of_layer in zip(samples, derivatives, strict=True):
-                        sample.moments.add(rows_of_layer, len(question.inputs[0]), skip)
-            progress.update(len(copies))
-    _check_scores(finite)
-    return samples
+            self._run(copies)
+        self.finish()
+        return Part(torch.arange(self.question.examples), self.samples, self.tensors)
+
+    def add(self, copies: range, chunk: int) -> None:
+        """Add some copies, at most `chunk` in one pass; the clean example rides in the first."""
+        start = copies.start
+        while start < copies.stop or not self.samples:
+            stop = min(start + chunk - (not self.samples), copies.stop)
+            self._run(range(start, stop))
+            start = stop
+
+    def continue_with(self, examples: Tensor) -> None:
+        """Drop the other examples."""
+        self.question = self.question.of(examples)
+        self._noise = self._noise.of(examples) if self._noise else None
+        self.samples = [sample.of(examples) for sample in self.samples]
+
+    def finish(self) -> None:
+        """The check that waits for the device."""
+        self._progress.close()
+        _check_scores(self._finite)
+
+    def _run(self, copies: range) -> None:
+        """One pass of the model."""
+        question, noise = self.question, self._noise
+        clean = not self.samples  # the clean example rides in the first pass
+        repeats = len(copies) + clean
+        make_rows = partial(_rows, question.inputs, noise, self._seed, copies, clean)
+        args = tuple(
+            copies_of(arg, repeats) if per_example else arg
+            for arg, per_example in zip(question.additional_args, question.per_example, strict=True)
+        )
+        with self._layer_pass.run(make_rows, args, clean_every=repeats if clean else 0) as run:
+            if clean:
+                self._start(run, repeats)
+            if copies or noise is None:
+                self._add(run, repeats, skip=int(clean and noise is not None))
+        self._progress.update(len(copies))
+
+    def _start(self, run: LayerRun, repeats: int) -> None:
+        question = self.question
+        _check_activations(run, question.examples * repeats)
+        for target in question.targets:
+            output = check_output(run.output, target, question.examples * repeats)
+            _warn_of_many_gradients(question, output, self._noise.nt_samples if self._noise else 1)
+        groups = self._noise.groups if self._noise else 1
+        self.tensors = run.tensors
+        self.samples = [
+            LayerSample(_widened(activation), question.select(activation), MomentSums(groups))
+            for _ in question.targets
+            for activation in run.activations
+        ]
+
+    def _add(self, run: LayerRun, repeats: int, skip: int) -> None:
+        question, first = self.question, not self.samples[0].moments.sums
+        for number, target in enumerate(question.targets):
+            output = check_output(run.output, target, question.examples * repeats)
+            repeated = repeat_target(target, repeats, output.shape)
+            keep_graph = number + 1 < len(question.targets)
+            score, derivatives = _derivatives(run, output, repeated, question, keep_graph)
+            self._finite = self._finite.to(score.device) & torch.isfinite(score).all()
+            samples = self.samples[number * len(derivatives) :]
+            for sample, rows in zip(samples, derivatives, strict=False):
+                sample.moments.add(rows, question.examples, skip)
+        if first:
+            _check_scores(self._finite)
 
 
-def _check_scores(finite: Tensor) -> Tensor:
+def _check_scores(finite: Tensor) -> None:
     if not bool(finite):
         raise RuntimeError("forward_func: expected finite scores of the target, found NaN or infinity")
-    return finite
 
 
 def _rows(inputs: tuple[Tensor, ...], noise: Noise | None, seed: int, copies: range, clean: bool) -> tuple[Tensor, ...]:
@@ -147,18 +296,6 @@ def _rows(inputs: tuple[Tensor, ...], noise: Noise | None, seed: int, copies: ra
         noisy_rows(x, sigma, seed, index, copies, clean)
         for index, (x, sigma) in enumerate(zip(inputs, sigmas, strict=True))
     )
-
-
-def _repeat_argument(argument: Any, examples: int, repeats: int) -> Any:
-    """A tensor with one entry per example grows with the rows; anything else passes as it is."""
-    if isinstance(argument, Tensor) and argument.dim() > 0 and len(argument) == examples:
-        return copies_of(argument, repeats)
-    return argument
-
-
-def _start(activation: Tensor, groups: int, question: Question) -> LayerSample:
-    """The mathematics runs in float32 or wider whatever the model's dtype."""
-    return LayerSample(_widened(activation), question.select(activation), MomentSums(groups))
 
 
 def _widened(x: Tensor) -> Tensor:
@@ -174,20 +311,20 @@ def _check_activations(run: LayerRun, rows: int) -> None:
 
 
 def _derivatives(
-    run: LayerRun, output: Tensor, target: TargetType, question: Question
+    run: LayerRun, output: Tensor, target: TargetType, question: Question, keep_graph: bool
 ) -> tuple[Tensor, tuple[Derivatives, ...]]:
     """`S` of every row, and the derivatives of the score link for every tensor of the layer."""
     score = select_scores(output, target)
     softmax = Softmax() if question.score == "softmax" else question.score
     if isinstance(softmax, Softmax):
-        return score.detach(), _softmax(run, output, target, softmax, question.unused_is_zero)
-    gradients = run.gradient(score, unused_is_zero=question.unused_is_zero)
+        return score.detach(), _softmax(run, output, target, softmax, question.unused_is_zero, keep_graph)
+    gradients = run.gradient(score, keep_graph=keep_graph, unused_is_zero=question.unused_is_zero)
     link = {"exp": exp_derivatives, "sigmoid": sigmoid_derivatives}[str(softmax)]
     return score.detach(), tuple(link(_widened(score.detach()), _widened(g)) for g in gradients)
 
 
 def _softmax(
-    run: LayerRun, output: Tensor, target: TargetType, softmax: Softmax, unused_is_zero: bool
+    run: LayerRun, output: Tensor, target: TargetType, softmax: Softmax, unused_is_zero: bool, keep_graph: bool
 ) -> tuple[Derivatives, ...]:
     logits, own = class_logits(output, target)
     counted, columns = _competitors(logits, own, softmax)
@@ -199,7 +336,7 @@ def _softmax(
     sums = [PowerSums(g) for g in own_gradients]
     rivals = [(number, column) for number, column in enumerate(columns.tolist()) if not bool((own == column).all())]
     for number, column in rivals:
-        more = (number, column) != rivals[-1]
+        more = keep_graph or (number, column) != rivals[-1]
         gradients = run.gradient(logits[:, column], keep_graph=more, unused_is_zero=unused_is_zero)
         for total, other, mine in zip(sums, gradients, own_gradients, strict=True):
             total.add(margin.others[:, number], _widened(other) - mine)
