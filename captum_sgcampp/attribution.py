@@ -159,6 +159,7 @@ class _NoiseRequest:
             sigmas=self._sigmas(inputs),
             nt_samples=most,
             chunk=self.nt_samples_batch_size or default_chunk(inputs, most),
+            chunk_is_asked_for=self.nt_samples_batch_size is not None,
             generator=self.generator,
             groups=min(JACKKNIFE_GROUPS, most) if self.return_statistics or auto else 1,
             show_progress=self.show_progress,
@@ -572,7 +573,7 @@ class LayerSmoothGradCamPlusPlus(_LayerCamPlusPlus):
             nt_samples_batch_size (int, optional): How many copies of each example one forward
                         pass gets: at most `N * nt_samples_batch_size` rows. It changes neither the noise nor,
                         beyond rounding, the map.
-                        Default: None, as many as a bounded amount of memory takes
+                        Default: None, as many as a bounded amount of memory takes, halved where the device runs out
             stdevs (float or tuple of float, optional): Standard deviation of the noise in
                         units of the input, one for all inputs or one for each. 0 leaves an input alone; 0 for
                         all is Grad-CAM++ exactly.

@@ -66,14 +66,6 @@ def default_chunk(inputs: Sequence[Tensor], nt_samples: int) -> int:
     return max(1, min(nt_samples + 1, limit // copy_bytes, LARGEST_DEFAULT_CHUNK_ROWS // rows))
 
 
-def chunks(nt_samples: int, chunk: int) -> Iterator[range]:
-    """The copies of each forward pass. The clean example rides in the first, which holds one copy less for it."""
-    first = min(chunk - 1, nt_samples)
-    yield range(first)
-    for start in range(first, nt_samples, chunk):
-        yield range(start, min(start + chunk, nt_samples))
-
-
 def copies_of(x: Tensor, repeats: int) -> Tensor:
     """`(N * repeats, ...)`: each example `repeats` times in a row (as `repeat_interleave`), memory format kept.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from captum_sgcampp.captum_internals import TargetType
 from captum_sgcampp.model_pass import LayerPass, LayerRun
 from captum_sgcampp.moments import Derivatives, MomentSums, PowerSums
-from captum_sgcampp.noise import chunks, copies_of, draw_seed, noisy_rows, rewound_on_error
+from captum_sgcampp.noise import copies_of, draw_seed, noisy_rows, rewound_on_error
 from captum_sgcampp.scores import Softmax, exp_derivatives, sigmoid_derivatives, softmax_derivatives, softmax_margin
 from captum_sgcampp.targets import check_output, class_logits, repeat_target, select_scores
 
@@ -75,6 +75,7 @@ class Noise:
         sigmas: for each input `(N, 1, ...)`, or None to leave it alone.
         nt_samples: number of copies; with `tolerance`, the most of them.
         chunk: copies of each example in one pass.
+        chunk_is_asked_for: whether the caller chose it; otherwise it is halved where memory runs out.
         generator: source of the seed.
         groups: groups of copies for the jackknife.
         show_progress: whether a bar counts the copies.
@@ -84,6 +85,7 @@ class Noise:
     sigmas: tuple[Tensor | None, ...]
     nt_samples: int
     chunk: int
+    chunk_is_asked_for: bool = True
     generator: Generator | None = None
     groups: int = 1
     show_progress: bool = False
@@ -147,14 +149,14 @@ def sample_layers(layer_pass: LayerPass, question: Question, noise: Noise | None
         One part; with a tolerance, one for every number of copies that was needed.
     """
     if noise is None:
-        return [_Sampling(layer_pass, question, None, 0).all([range(0)])]
+        return [_Sampling(layer_pass, question, None, 0).all(0)]
     with rewound_on_error(noise.generator):
         seed = draw_seed(noise.generator)
         if noise.silent:
-            return [_Sampling(layer_pass, question, None, seed).all([range(0)])]
+            return [_Sampling(layer_pass, question, None, seed).all(0)]
         sampling = _Sampling(layer_pass, question, noise, seed)
         if noise.tolerance is None:
-            return [sampling.all(chunks(noise.nt_samples, noise.chunk))]
+            return [sampling.all(noise.nt_samples)]
         return list(_until_sure(sampling, noise, error_of))
 
 
@@ -163,7 +165,7 @@ def _until_sure(sampling: _Sampling, noise: Noise, error_of: ErrorOf) -> Iterato
     assert noise.tolerance is not None
     examples, done = torch.arange(sampling.question.examples), 0
     for count in checkpoints(noise.nt_samples):
-        sampling.add(range(done, count), noise.chunk)
+        sampling.add(range(done, count))
         done = count
         errors = torch.stack([error_of(sample) for sample in sampling.samples]).amax(0).cpu()
         sure = (errors * caution(count) <= noise.tolerance) | torch.tensor(count == noise.nt_samples)
@@ -206,6 +208,7 @@ class _Sampling:
         self._layer_pass = layer_pass
         self._noise = noise
         self._seed = seed
+        self._chunk = noise.chunk if noise else 1
         self._finite = torch.tensor(True)
         self._progress = tqdm(
             total=noise.nt_samples if noise else 1,
@@ -213,20 +216,47 @@ class _Sampling:
             disable=not (noise and noise.show_progress),
         )
 
-    def all(self, passes: Iterable[range]) -> Part:
+    def all(self, copies: int) -> Part:
         """Run all passes."""
-        for copies in passes:
-            self._run(copies)
+        self.add(range(copies))
         self.finish()
         return Part(torch.arange(self.question.examples), self.samples, self.tensors)
 
-    def add(self, copies: range, chunk: int) -> None:
-        """Add some copies, at most `chunk` in one pass; the clean example rides in the first."""
+    def add(self, copies: range) -> None:
+        """Add some copies, `chunk` in one pass; the clean example rides in the first, which holds one copy less."""
         start = copies.start
         while start < copies.stop or not self.samples:
-            stop = min(start + chunk - (not self.samples), copies.stop)
-            self._run(range(start, stop))
-            start = stop
+            stop = min(start + self._chunk - (not self.samples), copies.stop)
+            if self._fits(range(start, stop)):
+                start = stop
+
+    def _fits(self, copies: range) -> bool:
+        """Run a pass; where memory runs out, halve the chunk and say so."""
+        try:
+            self._run(copies)
+            return True
+        except torch.OutOfMemoryError as error:
+            self._explain_memory(error)
+        # Out of the except block, so that the failed pass is no longer held by its traceback.
+        self._chunk = max(1, self._chunk // 2)
+        warnings.warn(
+            f"nt_samples_batch_size: out of memory, going on with {self._chunk} copies of each example in one pass",
+            stacklevel=6,
+        )
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return False
+
+    def _explain_memory(self, error: Exception) -> None:
+        """Raise where a smaller chunk is not ours to choose, or not to be had."""
+        if self._noise is None or self._chunk == 1:
+            raise RuntimeError(
+                f"inputs: expected a batch that fits into memory, found {self.question.examples} examples that do not"
+            ) from error
+        if self._noise.chunk_is_asked_for:
+            raise RuntimeError(
+                f"nt_samples_batch_size: expected a number that fits into memory, found {self._chunk}; None finds one"
+            ) from error
 
     def continue_with(self, examples: Tensor) -> None:
         """Drop the other examples."""
@@ -250,39 +280,40 @@ class _Sampling:
             for arg, per_example in zip(question.additional_args, question.per_example, strict=True)
         )
         with self._layer_pass.run(make_rows, args, clean_every=repeats if clean else 0) as run:
-            if clean:
-                self._start(run, repeats)
-            if copies or noise is None:
-                self._add(run, repeats, skip=int(clean and noise is not None))
+            samples = self._start(run, repeats) if clean else self.samples
+            derivatives = self._derivatives(run, repeats) if copies or noise is None else []
+        if derivatives and not samples[0].moments.copies:
+            _check_scores(self._finite)
+        # From here on nothing can fail: a pass counts whole or not at all.
+        for sample, rows in zip(samples, derivatives, strict=False):
+            sample.moments.add(rows, question.examples, skip=int(clean and noise is not None))
+        self.samples, self.tensors = samples, run.tensors
         self._progress.update(len(copies))
 
-    def _start(self, run: LayerRun, repeats: int) -> None:
+    def _start(self, run: LayerRun, repeats: int) -> list[LayerSample]:
         question = self.question
         _check_activations(run, question.examples * repeats)
         for target in question.targets:
             output = check_output(run.output, target, question.examples * repeats)
             _warn_of_many_gradients(question, output, self._noise.nt_samples if self._noise else 1)
         groups = self._noise.groups if self._noise else 1
-        self.tensors = run.tensors
-        self.samples = [
+        return [
             LayerSample(_widened(activation), question.select(activation), MomentSums(groups))
             for _ in question.targets
             for activation in run.activations
         ]
 
-    def _add(self, run: LayerRun, repeats: int, skip: int) -> None:
-        question, first = self.question, not self.samples[0].moments.sums
-        for number, target in enumerate(question.targets):
-            output = check_output(run.output, target, question.examples * repeats)
+    def _derivatives(self, run: LayerRun, repeats: int) -> list[Derivatives]:
+        """For every target and every tensor of the layers."""
+        found: list[Derivatives] = []
+        for number, target in enumerate(self.question.targets):
+            output = check_output(run.output, target, self.question.examples * repeats)
             repeated = repeat_target(target, repeats, output.shape)
-            keep_graph = number + 1 < len(question.targets)
-            score, derivatives = _derivatives(run, output, repeated, question, keep_graph)
+            keep_graph = number + 1 < len(self.question.targets)
+            score, derivatives = _derivatives(run, output, repeated, self.question, keep_graph)
             self._finite = self._finite.to(score.device) & torch.isfinite(score).all()
-            samples = self.samples[number * len(derivatives) :]
-            for sample, rows in zip(samples, derivatives, strict=False):
-                sample.moments.add(rows, question.examples, skip)
-        if first:
-            _check_scores(self._finite)
+            found += derivatives
+        return found
 
 
 def _check_scores(finite: Tensor) -> None:

@@ -10,7 +10,7 @@ from networks import ConvNet, TwoInputs, images
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
-from captum_sgcampp.noise import chunks, copies_of, default_chunk, noisy_rows, relative_sigma, standard_noise
+from captum_sgcampp.noise import copies_of, default_chunk, noisy_rows, relative_sigma, standard_noise
 
 
 def received(model: nn.Module, layer: nn.Module, x: Tensor, seed: int = 7, **options: Any) -> tuple[Tensor, Tensor]:
@@ -70,12 +70,15 @@ def test_channels_last_stays_and_gets_the_same_noise(dims: int, layout: torch.me
     assert (other - found).norm() <= 1e-9 * found.norm() and other.is_contiguous()
 
 
-def test_a_pass_never_exceeds_batch_times_chunk_rows() -> None:
+@pytest.mark.parametrize(
+    "copies, chunk, expected", [(7, 3, [9, 9, 6]), (3, 1, [3, 3, 3, 3]), (2, 9, [9]), (4, 5, [15]), (5, 2, [6, 6, 6])]
+)
+def test_a_pass_never_exceeds_batch_times_chunk_rows(copies: int, chunk: int, expected: list[int]) -> None:
     model, x = ConvNet(), images(3)
     sizes: list[int] = []
     model.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
-    LayerSmoothGradCamPlusPlus(model, model.relu2).attribute(x, 0, nt_samples=7, nt_samples_batch_size=3)
-    assert sizes == [9, 9, 6]
+    LayerSmoothGradCamPlusPlus(model, model.relu2).attribute(x, 0, nt_samples=copies, nt_samples_batch_size=chunk)
+    assert sizes == expected and all(size <= 3 * chunk for size in sizes)
 
 
 def test_generator_decides_the_noise_and_the_global_one_stays_untouched() -> None:
@@ -173,13 +176,6 @@ def test_integer_inputs_are_left_alone_by_a_sigma_of_zero() -> None:
     assert method.attribute(inputs, 0, noise_level=(0.1, 0), nt_samples=2).shape == (2, 1, 8, 8)
     with pytest.raises(TypeError, match=r"noise_level: expected 0 for an input of dtype torch.int64"):
         method.attribute(inputs, 0)
-
-
-@pytest.mark.parametrize("copies, chunk, expected", [(5, 2, [1, 2, 2]), (3, 1, [0, 1, 1, 1]), (2, 9, [2]), (4, 5, [4])])
-def test_chunks_hold_every_copy_once(copies: int, chunk: int, expected: list[int]) -> None:
-    parts = list(chunks(copies, chunk))
-    assert [len(part) for part in parts] == expected
-    assert [copy for part in parts for copy in part] == list(range(copies))
 
 
 def test_default_chunk_is_bounded_by_bytes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -205,3 +206,46 @@ def test_fused_maps_are_the_mean_of_upsampled_maps_of_norm_one() -> None:
         fuse_maps([], (8, 8))
     with pytest.raises(ValueError, match=r"^maps: expected .*found"):
         fuse_maps([small, torch.rand(3, 1, 8, 8)], (8, 8))
+
+
+class Small(nn.Module):
+    """A model on a device whose memory takes `most` rows, in the forward pass or in the backward one."""
+
+    def __init__(self, most: int, where: str) -> None:
+        super().__init__()
+        self.net, self.most = ConvNet(), most
+        if where == "backward":
+            self.net.conv2.register_full_backward_hook(lambda module, grad_in, grad_out: self.check(len(grad_out[0])))
+        else:
+            self.net.conv2.register_forward_pre_hook(lambda module, args: self.check(len(args[0])))
+
+    def check(self, rows: int) -> None:
+        if rows > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("copies", [9, "auto"])
+def test_where_memory_runs_out_the_chunk_is_halved_with_a_warning(where: str, copies: Any) -> None:
+    model, x = Small(5, where), images(2)
+    method = LayerSmoothGradCamPlusPlus(model, model.net.relu1)
+    options: Any = {"nt_samples": copies, "tolerance": 0.1}
+    with pytest.warns(UserWarning, match="nt_samples_batch_size: out of memory"):
+        found = method.attribute(x, 1, generator=seeded(), **options)
+    model.most = 1000
+    assert close(found, method.attribute(x, 1, generator=seeded(), **options), 1e-5)
+
+
+def test_a_chunk_that_was_asked_for_and_a_batch_that_do_not_fit_are_named() -> None:
+    model, x = Small(5, "forward"), images(2)
+    method = LayerSmoothGradCamPlusPlus(model, model.net.relu1)
+    with pytest.raises(RuntimeError, match=r"^nt_samples_batch_size: expected .*found 4"):
+        method.attribute(x, 1, nt_samples=9, nt_samples_batch_size=4)
+    model.most = 1
+    for call in (method, LayerGradCamPlusPlus(model, model.net.relu1)):
+        with pytest.raises(RuntimeError, match=r"^inputs: expected .*found 2 examples"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            call.attribute(x, 1)
