@@ -1,9 +1,10 @@
-"""The command line: `captum-sgcampp explain`."""
+"""The command line: `captum-sgcampp explain` and `captum-sgcampp benchmark`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import torchvision
 from captum.attr import LayerGradCam
 from PIL import Image
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, __version__, box_to_neurons
+from captum_sgcampp.benchmark import CASES, MODES, Setting, measure, report, threads
 from captum_sgcampp.bundled import draw_scene
+from captum_sgcampp.checks import check_count
 from captum_sgcampp.classifiers import BUNDLED, Classifier, load_classifier
 from captum_sgcampp.images import read_image
 from captum_sgcampp.layers import deepest_layer, inner_layer, noise_acts
@@ -61,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        explain(arguments)
+        arguments.run(arguments)
     except (ValueError, TypeError) as error:
         return _complain(error, FILE_ERROR if type(error).__name__ == "ImageError" else USAGE_ERROR)
     except OSError as error:
@@ -90,7 +94,52 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_arguments(explained)
     _add_method_arguments(explained)
     _add_output_arguments(explained)
+    explained.set_defaults(run=explain)
+    _add_benchmark(commands)
     return parser
+
+
+def _add_benchmark(commands: Any) -> None:
+    parser = commands.add_parser(
+        "benchmark",
+        help="measure the cost",
+        description="Time Smooth Grad-CAM++ against bare inference and the installed peers (captum, torchcam), in turn "
+        "in one process; prints medians of ratios as a table in Markdown. Weights are random.",
+    )
+    parser.add_argument("--network", nargs="+", metavar="NAME:LAYER", help="as resnet18:layer4 (default: eight)")
+    parser.add_argument("--nt-samples", type=int, default=8, metavar="N", help="noisy copies (default: 8)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images (default: 1)")
+    parser.add_argument("--size", type=int, default=224, metavar="N", help="height and width (default: 224)")
+    parser.add_argument("--targets", type=int, default=1, metavar="N", help="targets in one call (default: 1)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds after the warm-up (default: 3)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: torch's)")
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    parser.add_argument("--mode", choices=MODES, default="float32", help="bfloat16: autocast and channels_last")
+    parser.set_defaults(run=benchmark)
+
+
+def benchmark(arguments: argparse.Namespace) -> None:
+    """The command `benchmark`: measures and prints."""
+    names = ("nt_samples", "batch", "size", "rounds", "device", "mode", "targets")
+    for name in ("nt_samples", "batch", "size", "rounds", "targets"):
+        check_count(f"--{name.replace('_', '-')}", getattr(arguments, name))
+    _device(arguments.device)
+    setting = Setting(**{name: getattr(arguments, name) for name in names})
+    cases = [_case(text) for text in arguments.network] if arguments.network else list(CASES)
+    with threads(arguments.threads):
+        timings = []
+        for network, layer in cases:
+            print(f"measuring {network} {layer}", file=sys.stderr)
+            timings.append(measure(network, layer, setting))
+        print(report(timings, setting))
+
+
+def _case(text: str) -> tuple[str, str]:
+    network, colon, layer = text.partition(":")
+    known = torchvision.models.list_models(module=torchvision.models)
+    if not colon or network not in known:
+        raise ValueError(f"--network: expected torchvision's name and a layer, as resnet18:layer4, found {text!r}")
+    return network, layer
 
 
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -162,7 +211,9 @@ def explain(arguments: argparse.Namespace) -> None:
     layers = _layers(classifier, subjects[0], arguments)
     rows = [_maps(classifier, subject, layers, arguments) for subject in subjects]
     figure = compare_maps([s.shown for s in subjects], rows, [f"{s.name}\n{s.label}" for s in subjects])
-    figure.savefig(arguments.out, dpi=150)
+    with warnings.catch_warnings():  # letters that matplotlib's font lacks are drawn as boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(arguments.out, dpi=150)
     print(f"wrote {arguments.out}")
     if arguments.save_maps:
         _save_maps(arguments.save_maps, subjects, rows)

@@ -11,16 +11,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from captum_sgcampp.bundled.network import load_shapes_vgg, normalise
+from captum_sgcampp.bundled.network import load_shapes_vgg, normalise, read_network
 from captum_sgcampp.bundled.scenes import CLASSES, Scene, draw_scenes
 
-__all__ = ["FIRST_EVALUATION_SEED", "average_precision", "evaluate"]
+__all__ = ["FIRST_EVALUATION_SEED", "average_precision", "evaluate", "evaluation_seeds"]
 
 FIRST_EVALUATION_SEED = 3_000_000_000
 """Evaluation with seed 0 draws its scenes from this seed on; all training seeds are smaller."""
@@ -116,16 +117,23 @@ def _logits(network: nn.Module, batch: Sequence[Scene]) -> npt.NDArray[np.float3
     return logits
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     r"""
-    Runs the evaluation from the command line.
+    Measures from the command line and prints the figures.
+
+    Args:
+
+        arguments (sequence of str, optional): Command line without the program's name. If None,
+                    that of the process.
+                    Default: None
     """
     parser = argparse.ArgumentParser(description="Measure the bundled network.")
     parser.add_argument("--scenes", type=int, default=2000, help="number of scenes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="0 or larger (default: %(default)s)")
-    arguments = parser.parse_args()
-    seeds = evaluation_seeds(arguments.seed, arguments.scenes)
-    precisions = evaluate(load_shapes_vgg(), draw_scenes(seeds))
+    parser.add_argument("--weights", type=Path, help="file of other weights (default: the bundled ones)")
+    chosen = parser.parse_args(arguments)
+    network = read_network(chosen.weights.read_bytes()) if chosen.weights else load_shapes_vgg()
+    precisions = evaluate(network, draw_scenes(evaluation_seeds(chosen.seed, chosen.scenes)))
     for name, precision in zip(CLASSES, precisions, strict=True):
         print(f"{name:10s} {precision:.4f}")
     print(f"{'mean':10s} {np.mean(precisions):.4f}")

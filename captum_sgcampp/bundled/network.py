@@ -9,8 +9,8 @@ Smooth Grad-CAM++ would have nothing to smooth.
 
 from __future__ import annotations
 
+import math
 from importlib import resources
-from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -33,6 +33,7 @@ WEIGHTS = "shapes_vgg.safetensors"
 """Name of the file of trained weights beside this module."""
 
 _BLOCKS = ((16,), (32,), (64, 64), (96, 96))  # channels of the convolutions before every max-pooling
+_POOLING = (2, 2, 2, 4)  # how much every max-pooling lowers the height and width
 _HIDDEN = 128  # units of the hidden fully connected layer
 
 
@@ -46,8 +47,14 @@ class ShapesVGG(nn.Module):
     of the class is in the scene.
 
     Every ReLU is a module of its own and works out of place, so any layer can be explained. The
-    last convolution is ``features[14]`` and its ReLU ``features[15]``, with maps of 16 x 16; the
-    pooling after it leaves 8 x 8.
+    last convolution is ``features[13]`` and its ReLU ``features[14]``, with 96 maps of 16 x 16;
+    the pooling after it leaves 4 x 4.
+
+    Attributes:
+
+        channels (int): Number of maps of the last convolution, 96.
+        features (nn.Sequential): Convolutions, ReLUs and max-poolings.
+        classifier (nn.Sequential): Fully connected layers on the flattened maps.
 
     Examples::
 
@@ -58,20 +65,20 @@ class ShapesVGG(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = [3, *(width for block in _BLOCKS for width in block)]
-        convolutions = iter([nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(widths)])
         layers: list[nn.Module] = []
-        for block in _BLOCKS:
-            for _ in block:
-                layers += [next(convolutions), nn.ReLU()]
-            layers.append(nn.MaxPool2d(2))
-        layers[-1] = nn.MaxPool2d(4)
-        cells = 16
+        before = 3
+        for block, pooling in zip(_BLOCKS, _POOLING, strict=True):
+            for after in block:
+                layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+                before = after
+            layers.append(nn.MaxPool2d(pooling))
+        positions = (SIZE // math.prod(_POOLING)) ** 2
+        self.channels = before
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(
             nn.Flatten(),
-            nn.Dropout(0.1),
-            nn.Linear(widths[-1] * cells, _HIDDEN),
+            nn.Dropout(0.2),
+            nn.Linear(self.channels * positions, _HIDDEN),
             nn.ReLU(),
             nn.Linear(_HIDDEN, len(CLASSES)),
         )
@@ -135,9 +142,26 @@ def load_shapes_vgg() -> ShapesVGG:
     Examples::
 
         >>> network = load_shapes_vgg()
-        >>> layer = network.features[15]  # ReLU of the last convolution, the usual layer to explain
+        >>> layer = network.features[14]  # ReLU of the last convolution, the usual layer to explain
     """
-    stored = load(resources.files(__package__).joinpath(WEIGHTS).read_bytes())
+    return read_network(resources.files("captum_sgcampp.bundled").joinpath(WEIGHTS).read_bytes())
+
+
+def read_network(data: bytes) -> ShapesVGG:
+    r"""
+    Makes a network of stored weights.
+
+    Args:
+
+        data (bytes): Contents of a file that :func:`captum_sgcampp.bundled.train.save` wrote.
+
+    Returns:
+        *ShapesVGG*: The network on the CPU, in float32 and in evaluation mode.
+
+    Examples::
+
+        >>> network = read_network(Path("shapes_vgg.safetensors").read_bytes())
+    """
     network = ShapesVGG()
-    network.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
+    network.load_state_dict({name: tensor.float() for name, tensor in load(data).items()})
     return network.eval()

@@ -121,8 +121,10 @@ def draw_scene(seed: int, *, size: int = SIZE, classes: Sequence[int] | None = N
     canvas = _draw_background(rng, size)
     placements = _place(rng, len(chosen), size)
     masks = np.zeros((len(chosen), size, size), np.bool_)
-    for mask, index, placement in zip(masks, chosen, placements, strict=True):
-        _draw_object(rng, canvas, mask, index, placement)
+    # All paint is mixed for the bare background, so that no class has a say in any colour.
+    paints = [_mix_paint(rng, canvas[placement.window()]) for placement in placements]
+    for mask, index, placement, paint in zip(masks, chosen, placements, paints, strict=True):
+        _draw_object(canvas, mask, index, placement, paint)
     return Scene(_add_grain(rng, canvas), chosen, masks)
 
 
@@ -191,7 +193,7 @@ def _heart() -> Points:
     across = 16.0 * np.sin(angles) ** 3
     down = -(13 * np.cos(angles) - 5 * np.cos(2 * angles) - 2 * np.cos(3 * angles) - np.cos(4 * angles))
     points = np.stack([across, down - 3.0], axis=1)
-    return points / np.linalg.norm(points, axis=1).max()
+    return np.asarray(points / np.linalg.norm(points, axis=1).max())
 
 
 # Outline of every class, and the outline that is cut out of it where there is one.
@@ -218,6 +220,10 @@ class _Placement:
         # Left, top and side of the square of whole pixels that holds the object.
         left, top = math.floor(self.x - self.radius), math.floor(self.y - self.radius)
         return left, top, math.ceil(2.0 * self.radius) + 1
+
+    def window(self) -> tuple[slice, slice]:
+        left, top, side = self.box()
+        return slice(top, top + side), slice(left, left + side)
 
 
 def _place(rng: np.random.Generator, count: int, size: int) -> list[_Placement]:
@@ -257,41 +263,28 @@ def _corners(outline: Points, placement: _Placement, left: int, top: int) -> lis
     cos, sin = math.cos(placement.angle), math.sin(placement.angle)
     turned = placement.radius * outline @ np.array([[cos, sin], [-sin, cos]])
     # Pillow counts from pixel centres, the placement from the picture's corner: hence the half.
-    corners = (turned + [placement.x - left, placement.y - top]) * _OVERSAMPLING - 0.5
+    corners = (turned + np.array([placement.x - left, placement.y - top])) * _OVERSAMPLING - 0.5
     return [(float(x), float(y)) for x, y in corners]
 
 
-def _draw_object(
-    rng: np.random.Generator, canvas: Floats, mask: npt.NDArray[np.bool_], index: int, placement: _Placement
-) -> None:
-    left, top, side = placement.box()
-    window = slice(top, top + side), slice(left, left + side)
-    behind = canvas[window]
-    # The paint is chosen for the whole box, so neither it nor the generator's state after it
-    # depends on the class.
-    paint = _shade(rng, _object_colour(rng, behind), side)
+def _draw_object(canvas: Floats, mask: npt.NDArray[np.bool_], index: int, placement: _Placement, paint: Floats) -> None:
+    window = placement.window()
     coverage = _coverage(index, placement)
-    behind += coverage[..., None] * (paint - behind)
+    canvas[window] += coverage[..., None] * (paint - canvas[window])
     mask[window] = coverage >= 0.5
 
 
-def _object_colour(rng: np.random.Generator, behind: Floats) -> Floats:
-    # Vivid, and unlike the background; the best of the tries if none is unlike enough.
-    mean = behind.mean(axis=(0, 1))
-    best, best_distance = mean, -1.0
-    for _ in range(8):
-        colour = _random_colour(rng, (0.55, 1.0), (0.6, 1.0))
-        distance = float(np.linalg.norm(colour - mean))
-        if distance > best_distance:
-            best, best_distance = colour, distance
-        if best_distance >= _MIN_CONTRAST:
-            break
-    return best
+def _mix_paint(rng: np.random.Generator, behind: Floats) -> Floats:
+    # Vivid, and unlike the background: the first colour that is unlike enough, else the best one.
+    tries = [_random_colour(rng, (0.55, 1.0), (0.6, 1.0)) for _ in range(8)]
+    distances = np.linalg.norm(np.stack(tries) - behind.mean(axis=(0, 1)), axis=1)
+    enough = np.minimum(distances, _MIN_CONTRAST)
+    return _shade(rng, tries[int(enough.argmax())], len(behind))
 
 
 def _random_colour(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]) -> Floats:
     rgb = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))
-    return 255.0 * np.array(rgb, np.float32)
+    return np.array([255.0 * channel for channel in rgb], np.float32)
 
 
 def _shade(rng: np.random.Generator, colour: Floats, side: int) -> Floats:
@@ -299,7 +292,7 @@ def _shade(rng: np.random.Generator, colour: Floats, side: int) -> Floats:
     angle, strength = rng.uniform(0.0, 2.0 * math.pi), rng.uniform(0.0, 0.2)
     across = np.linspace(-1.0, 1.0, side)
     light = 1.0 + strength * (math.sin(angle) * across[:, None] + math.cos(angle) * across[None, :])
-    return np.clip(colour * light[..., None], 0.0, 255.0).astype(np.float32)
+    return np.asarray(np.clip(colour * light[..., None], 0.0, 255.0), np.float32)
 
 
 # Backgrounds: one of four textures of two muted colours, then strokes and dots.
@@ -309,8 +302,8 @@ def _draw_background(rng: np.random.Generator, size: int) -> Floats:
     first, second = (_random_colour(rng, (0.0, 0.4), (0.12, 0.97)) for _ in range(2))
     texture = (_gradient, _stripes, _cloud, _checks)[int(rng.integers(4))]
     share = texture(rng, size)[..., None]
-    canvas = first + share * (second - first) * rng.uniform(0.35, 1.0)
-    return _add_clutter(rng, canvas)
+    strength = np.float32(rng.uniform(0.35, 1.0))
+    return _add_clutter(rng, first + strength * share * (second - first))
 
 
 def _grid(rng: np.random.Generator, size: int) -> tuple[Any, Any]:
@@ -335,7 +328,7 @@ def _checks(rng: np.random.Generator, size: int) -> Floats:
     along, across = _grid(rng, size)
     period, steepness = rng.uniform(0.08, 0.3) * size, rng.uniform(0.5, 3.0)
     first, second = _wave(along, period, steepness), _wave(across, period, steepness)
-    return first * second + (1.0 - first) * (1.0 - second)
+    return np.asarray(first * second + (1.0 - first) * (1.0 - second), np.float32)
 
 
 def _wave(along: Any, period: float, steepness: float) -> Floats:
@@ -352,7 +345,7 @@ def _cloud(rng: np.random.Generator, size: int) -> Floats:
         coarse = Image.fromarray(rng.random((cells, cells), np.float32))
         share += weight * np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
         cells *= 2
-    return np.clip(2.0 * share - 0.5, 0.0, 1.0)
+    return np.asarray(np.clip(2.0 * share - 0.5, 0.0, 1.0), np.float32)
 
 
 def _add_clutter(rng: np.random.Generator, canvas: Floats) -> Floats:
@@ -364,7 +357,7 @@ def _add_clutter(rng: np.random.Generator, canvas: Floats) -> Floats:
     for _ in range(int(rng.integers(0, 14))):
         kind = (_line, _arc, _dots)[int(rng.integers(3))]
         kind(rng, draw, 2.0 * size, _ink(rng))
-    return np.asarray(picture.reduce(2), np.float32).copy()
+    return np.array(picture.reduce(2), np.float32)
 
 
 def _ink(rng: np.random.Generator) -> tuple[int, int, int]:
@@ -396,4 +389,4 @@ def _dots(rng: np.random.Generator, draw: ImageDraw.ImageDraw, size: float, ink:
 def _add_grain(rng: np.random.Generator, canvas: Floats) -> npt.NDArray[np.uint8]:
     # Noise like that of a camera, at most 6 of 255 levels in standard deviation.
     grain = rng.standard_normal(canvas.shape, np.float32) * rng.uniform(0.0, 6.0)
-    return np.clip(np.rint(canvas + grain), 0.0, 255.0).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(canvas + grain), 0.0, 255.0), np.uint8)

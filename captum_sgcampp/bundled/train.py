@@ -4,24 +4,25 @@ Trains the bundled network from nothing but a seed.
     python -m captum_sgcampp.bundled.train --seed 0 --out shapes_vgg.safetensors
 
 The scenes are drawn once at the start and kept in memory; flips, quarter turns, swapped colour
-channels and noise make every epoch see them differently. Besides the labels of the whole picture,
-the network learns from the masks: a linear layer, which is not kept, has to name the classes at
-every position of the last feature maps. That speeds the training up and keeps what the network
-knows about an object at the object's place.
+channels and noise make every epoch see them differently. Two helpers make the training fast and
+are not part of the trained network: batch normalisation, which is folded into the convolutions at
+the end, and a linear layer that has to name the class at every position of the last feature maps.
+The latter also keeps what the network knows about an object at the object's place.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from captum_sgcampp.bundled.network import ShapesVGG, normalise
 from captum_sgcampp.bundled.scenes import CLASSES, SIZE, Scene, draw_scenes
@@ -34,9 +35,10 @@ FIRST_TRAINING_SEED = 1_000_000_000
 SEEDS_PER_RUN = 1_000_000
 """How far the scenes of two training seeds are apart; more scenes than this cannot be asked for."""
 
-_CELLS = SIZE // 8  # positions per axis of the last feature maps before their pooling
-_CELL_COVERAGE = 0.25  # share of a cell that a class has to cover to count as present there
-_CELL_WEIGHT = 5.0  # weight of the loss at the positions; 1 for the labels of the whole picture
+_CELL = 8  # pixels per axis that one position of the last feature maps stands for
+_CELL_COVERAGE = 0.25  # share of a cell that an object has to cover to count as present there
+_NOTHING = len(CLASSES)  # class of the cells without an object
+_NOTHING_WEIGHT = 0.2  # weight of a cell without an object; 1 for all others, which are far fewer
 
 
 @dataclass(frozen=True)
@@ -51,54 +53,47 @@ class Settings:
         scenes (int, optional): Number of scenes to draw, each about 50 kilobytes of memory.
                     Default: 10000
         epochs (int, optional): How often every scene is shown.
-                    Default: 12
+                    Default: 8
         batch_size (int, optional): Scenes per step.
-                    Default: 64
+                    Default: 16
         learning_rate (float, optional): Largest learning rate, reached early and then lowered.
-                    Default: 0.002
+                    Default: 0.003
+
+    Examples::
+
+        >>> quick = Settings(scenes=64, epochs=1)
     """
 
     seed: int = 0
     scenes: int = 10_000
-    epochs: int = 12
+    epochs: int = 8
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1000:
+            raise ValueError(f"seed must lie between 0 and 999, got {self.seed}")
+        if not self.batch_size <= self.scenes <= SEEDS_PER_RUN:
+            raise ValueError(f"scenes must lie between {self.batch_size} and {SEEDS_PER_RUN}, got {self.scenes}")
 
-@dataclass(frozen=True)
-class _Data:
-    pixels: Tensor  # uint8, (scenes, 3, SIZE, SIZE)
-    labels: Tensor  # float32, (scenes, classes)
-    cells: Tensor  # bool, (scenes, classes, _CELLS, _CELLS)
-
-
-class _TrainingNetwork(nn.Module):
-    # The network and the layer that names the classes at every position during training.
-    def __init__(self, network: ShapesVGG) -> None:
-        super().__init__()
-        layers = list(network.features)
-        self.pool = layers.pop()
-        self.maps = nn.Sequential(*(_with_batch_norm(layer) for layer in layers))
-        self.classifier = network.classifier
-        self.cells = nn.Conv2d(layers[-2].out_channels, len(CLASSES), 1)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        maps = self.maps(images)
-        return self.classifier(self.pool(maps)), self.cells(maps)
-
-
-def _with_batch_norm(layer: nn.Module) -> nn.Module:
-    return nn.Sequential(layer, nn.BatchNorm2d(layer.out_channels)) if isinstance(layer, nn.Conv2d) else layer
+    @property
+    def scene_seeds(self) -> range:
+        r"""
+        Returns:
+            *range*: Seeds of the scenes that are trained on.
+        """
+        first = FIRST_TRAINING_SEED + self.seed * SEEDS_PER_RUN
+        return range(first, first + self.scenes)
 
 
 def train(settings: Settings, report: Callable[[str], None] = print) -> ShapesVGG:
     r"""
-    Trains a network from new weights. The global random generator of PyTorch is seeded for it.
+    Trains a network from new weights. PyTorch's random state is left as it was.
 
     Args:
 
         settings (Settings): Seed, amount of data and number of steps.
-        report (Callable, optional): Called with a line of text after every epoch.
+        report (Callable, optional): Called with a line of text after the drawing and every epoch.
                     Default: print
 
     Returns:
@@ -109,18 +104,18 @@ def train(settings: Settings, report: Callable[[str], None] = print) -> ShapesVG
 
         >>> network = train(Settings(scenes=64, epochs=1))
     """
-    if not 0 <= settings.seed < 1000:
-        raise ValueError(f"seed must lie between 0 and 999, got {settings.seed}")
-    if not settings.batch_size <= settings.scenes <= SEEDS_PER_RUN:
-        raise ValueError(f"scenes must lie between {settings.batch_size} and {SEEDS_PER_RUN}, got {settings.scenes}")
     start = time.monotonic()
+
+    def timed(line: str) -> None:
+        report(f"{time.monotonic() - start:4.0f} s  {line}")
+
     data = _draw_data(settings)
-    report(f"drew {settings.scenes} scenes in {time.monotonic() - start:.0f} s")
-    torch.manual_seed(settings.seed)
-    network = ShapesVGG()
-    _initialise(network)
-    _fit(network, data, settings, lambda line: report(f"{line}, {time.monotonic() - start:.0f} s"))
-    return network.to(memory_format=torch.contiguous_format).eval()
+    timed(f"drew {settings.scenes} scenes")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = _TrainingNetwork()
+        _fit(model, data, settings, timed)
+    return model.finished()
 
 
 def save(network: ShapesVGG, path: Path) -> None:
@@ -131,18 +126,28 @@ def save(network: ShapesVGG, path: Path) -> None:
 
         network (ShapesVGG): Network to save.
         path (Path): File to write.
+
+    Examples::
+
+        >>> save(network, Path("shapes_vgg.safetensors"))
     """
     save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, path)
 
 
+@dataclass(frozen=True)
+class _Data:
+    pixels: Tensor  # uint8, (scenes, 3, SIZE, SIZE)
+    labels: Tensor  # float32, (scenes, classes)
+    cells: Tensor  # int64 class or _NOTHING, (scenes, SIZE / _CELL, SIZE / _CELL)
+
+
 def _draw_data(settings: Settings) -> _Data:
     # Written into tensors made beforehand: the masks of all scenes together would fill the memory.
-    count = settings.scenes
+    count, cells_per_axis = settings.scenes, SIZE // _CELL
     pixels = torch.empty((count, 3, SIZE, SIZE), dtype=torch.uint8)
     labels = torch.empty((count, len(CLASSES)))
-    cells = torch.empty((count, len(CLASSES), _CELLS, _CELLS), dtype=torch.bool)
-    first = FIRST_TRAINING_SEED + settings.seed * SEEDS_PER_RUN
-    for number, scene in enumerate(draw_scenes(range(first, first + count))):
+    cells = torch.empty((count, cells_per_axis, cells_per_axis), dtype=torch.int64)
+    for number, scene in enumerate(draw_scenes(settings.scene_seeds)):
         pixels[number] = torch.from_numpy(scene.image).permute(2, 0, 1)
         labels[number] = torch.from_numpy(scene.labels)
         cells[number] = _cells(scene)
@@ -150,57 +155,74 @@ def _draw_data(settings: Settings) -> _Data:
 
 
 def _cells(scene: Scene) -> Tensor:
-    masks = torch.stack([torch.from_numpy(scene.class_mask(index)) for index in range(len(CLASSES))])
-    return adaptive_avg_pool2d(masks.float(), _CELLS) >= _CELL_COVERAGE
+    # The class that covers most of every cell, where it covers enough of it.
+    coverage, owner = avg_pool2d(torch.from_numpy(scene.masks).float(), _CELL).max(0)
+    return torch.where(coverage >= _CELL_COVERAGE, torch.tensor(scene.classes)[owner], _NOTHING)
 
 
-def _initialise(network: ShapesVGG) -> None:
-    # Keeps the spread of the activations through the ReLUs, which takes the place of batch norm.
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(module.bias)
-    nn.init.normal_(network.classifier[-1].weight, std=0.01)
-    h, c = network.classifier[2].weight.shape
-    network.classifier[2].weight.data = (torch.randn(h, c // 16, 1) * (2 / c) ** 0.5).expand(-1, -1, 16).reshape(h, c).clone()
+class _TrainingNetwork(nn.Module):
+    # The network with batch normalisation, and the layer that names the class at every position.
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = ShapesVGG()
+        _share_over_positions(self.network)
+        layers = list(self.network.features)
+        self.pool = layers.pop()
+        self.maps = nn.Sequential(*(_normalised(layer) for layer in layers))
+        self.cells = nn.Conv2d(self.network.channels, len(CLASSES) + 1, 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.maps(images)
+        return self.network.classifier(self.pool(maps)), self.cells(maps)
+
+    def finished(self) -> ShapesVGG:
+        # The plain network, with the batch normalisation folded into its convolutions.
+        self.eval()
+        for number, layer in enumerate(self.maps):
+            if isinstance(layer, nn.Sequential):
+                self.network.features[number] = fuse_conv_bn_eval(*layer)
+        return self.network.to(memory_format=torch.contiguous_format)
 
 
-def _fit(network: ShapesVGG, data: _Data, settings: Settings, report: Callable[[str], None]) -> None:
-    model = _TrainingNetwork(network).to(memory_format=torch.channels_last).train()
+def _normalised(layer: nn.Module) -> nn.Module:
+    return nn.Sequential(layer, nn.BatchNorm2d(layer.out_channels)) if isinstance(layer, nn.Conv2d) else layer
+
+
+def _share_over_positions(network: ShapesVGG) -> None:
+    # Starts with the same weights at every position, so that what is learnt about a shape in one
+    # corner helps in the others from the first step on. Training then lets the positions differ.
+    hidden = next(layer for layer in network.classifier if isinstance(layer, nn.Linear))
+    with torch.no_grad():
+        by_position = hidden.weight.view(hidden.out_features, network.channels, -1)
+        by_position.copy_(by_position[:, :, :1].expand_as(by_position))
+
+
+def _fit(model: nn.Module, data: _Data, settings: Settings, report: Callable[[str], None]) -> None:
+    model.to(memory_format=torch.channels_last).train()
+    steps = settings.scenes // settings.batch_size
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
-    steps = settings.epochs * (settings.scenes // settings.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=steps + 1, pct_start=0.15
+        optimizer, settings.learning_rate, epochs=settings.epochs, steps_per_epoch=steps, pct_start=0.15
     )
     for epoch in range(1, settings.epochs + 1):
         total = torch.zeros(2)
         for batch in _batches(data, settings.batch_size):
             losses = _losses(model, batch)
             optimizer.zero_grad()
-            (losses[0] + _CELL_WEIGHT * losses[1]).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            torch.autograd.backward(losses.sum())
             optimizer.step()
             schedule.step()
-            total += losses.detach()
-        labels, cells = (total / (settings.scenes // settings.batch_size)).tolist()
-        from torch.nn.utils.fusion import fuse_conv_bn_eval
-        model.eval()
-        for number, layer in enumerate(model.maps):
-            if isinstance(layer, nn.Sequential):
-                network.features[number] = fuse_conv_bn_eval(layer[0], layer[1])
-        model.train()
-        report(f"epoch {epoch}/{settings.epochs}: loss {labels:.4f} (labels), {cells:.4f} (positions)")
+            total += losses.detach() / steps
+        report(f"epoch {epoch}/{settings.epochs}: loss {total[0]:.4f} (labels), {total[1]:.4f} (positions)")
 
 
 def _losses(model: nn.Module, batch: _Data) -> Tensor:
     images = _add_noise(normalise(batch.pixels)).contiguous(memory_format=torch.channels_last)
     labels, cells = model(images)
-    return torch.stack(
-        [
-            binary_cross_entropy_with_logits(labels, batch.labels),
-            binary_cross_entropy_with_logits(cells, batch.cells.float()),
-        ]
-    )
+    weights = torch.ones(len(CLASSES) + 1)
+    weights[_NOTHING] = _NOTHING_WEIGHT
+    of_labels = binary_cross_entropy_with_logits(labels, batch.labels)
+    return torch.stack([of_labels, cross_entropy(cells, batch.cells, weights)])
 
 
 def _batches(data: _Data, batch_size: int) -> Iterator[_Data]:
@@ -214,8 +236,8 @@ def _batches(data: _Data, batch_size: int) -> Iterator[_Data]:
 
 
 def _pose(maps: Tensor, turns: int, flip: bool) -> Tensor:
-    turned = torch.rot90(maps, turns, (2, 3))
-    return turned.flip(3) if flip else turned
+    turned = torch.rot90(maps, turns, (-2, -1))
+    return turned.flip(-1) if flip else turned
 
 
 def _add_noise(images: Tensor) -> Tensor:
@@ -225,23 +247,26 @@ def _add_noise(images: Tensor) -> Tensor:
     return images + spread * torch.randn_like(images)
 
 
-def _parse_arguments() -> argparse.Namespace:
+def main(arguments: Sequence[str] | None = None) -> None:
+    r"""
+    Trains from the command line and saves the weights.
+
+    Args:
+
+        arguments (sequence of str, optional): Command line without the program's name. If None,
+                    that of the process.
+                    Default: None
+    """
     parser = argparse.ArgumentParser(description="Train the bundled network.")
     parser.add_argument("--out", type=Path, required=True, help="file to write, in the safetensors format")
     parser.add_argument("--seed", type=int, default=Settings.seed, help="0 to 999 (default: %(default)s)")
     parser.add_argument("--scenes", type=int, default=Settings.scenes, help="scenes to draw (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=Settings.epochs, help="rounds (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
-    return parser.parse_args()
-
-
-def main() -> None:
-    r"""
-    Runs the training from the command line.
-    """
-    arguments = _parse_arguments()
-    torch.set_num_threads(arguments.threads)
-    save(train(Settings(arguments.seed, arguments.scenes, arguments.epochs)), arguments.out)
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(chosen.threads)
+    settings = Settings(chosen.seed, chosen.scenes, chosen.epochs)
+    save(train(settings, lambda line: print(line, flush=True)), chosen.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+"""Average precision is the standard one, and the bundled network is good on scenes it never saw."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from torch import nn
+
+from captum_sgcampp.bundled import CLASSES, draw_scenes, load_shapes_vgg
+from captum_sgcampp.bundled.evaluate import average_precision, evaluate, evaluation_seeds, main
+from captum_sgcampp.bundled.train import Settings
+
+
+@pytest.mark.parametrize(
+    "labels, scores, expected",
+    [
+        ([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], 0.5 * 1 + 0.5 * 2 / 3),
+        ([1, 1, 0], [0.9, 0.8, 0.1], 1.0),
+        ([0, 0, 1], [0.9, 0.8, 0.1], 1 / 3),
+        ([1, 0, 0, 1], [0.5, 0.5, 0.5, 0.5], 0.5),  # one threshold for all
+        ([1, 0, 1], [2.0, 1.0, 1.0], 0.5 * 1 + 0.5 * 2 / 3),
+    ],
+)
+def test_average_precision_by_hand(labels: list[int], scores: list[float], expected: float) -> None:
+    assert average_precision(labels, scores) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("labels", [[], [0, 0]])
+def test_average_precision_without_positives_is_not_a_number(labels: list[int]) -> None:
+    assert math.isnan(average_precision(labels, np.zeros(len(labels))))
+
+
+def test_average_precision_equals_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    for levels in (2, 5, 1000):  # from many equal scores to hardly any
+        for _ in range(20):
+            labels = np.append(rng.integers(0, 2, 50), 1)
+            scores = rng.integers(0, levels, 51) / levels
+            expected = metrics.average_precision_score(labels, scores)
+            assert average_precision(labels, scores) == pytest.approx(expected)
+
+
+def test_no_scene_is_both_trained_on_and_evaluated() -> None:
+    last_trained = Settings(seed=999, scenes=1_000_000).scene_seeds[-1]
+    assert evaluation_seeds(0, 1)[0] > last_trained
+    first, second = evaluation_seeds(0, 1_000_000), evaluation_seeds(1, 10)
+    assert first[-1] < second[0] and len(second) == 10
+
+
+@pytest.mark.parametrize("seed, count", [(-1, 5), (0, 0), (0, 1_000_001)])
+def test_refuses_seeds_that_it_does_not_have(seed: int, count: int) -> None:
+    with pytest.raises(ValueError, match="seed must be 0 or larger"):
+        evaluation_seeds(seed, count)
+
+
+def test_bundled_network_is_good_on_fresh_scenes() -> None:
+    precisions = evaluate(load_shapes_vgg(), draw_scenes(evaluation_seeds(7, 300)))
+    assert len(precisions) == len(CLASSES)
+    assert np.mean(precisions) >= 0.97 and min(precisions) >= 0.9
+
+
+def test_blind_network_is_as_good_as_chance() -> None:
+    blind = nn.Sequential(nn.Flatten(), nn.Linear(3 * 128 * 128, len(CLASSES)))
+    nn.init.zeros_(blind[1].weight)
+    scenes = list(draw_scenes(range(70)))
+    chance = np.mean([scene.labels for scene in scenes], axis=0)
+    assert evaluate(blind, scenes) == pytest.approx(list(chance))
+
+
+def test_command_prints_every_class_and_the_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--scenes", "40", "--seed", "3"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [name for name, _ in lines] == [*CLASSES, "mean"]
+    figures = [float(figure) for _, figure in lines]
+    assert figures[-1] == pytest.approx(np.mean(figures[:-1]), abs=1e-3)
