@@ -286,8 +286,8 @@ def _layers(classifier: Classifier, subject: _Subject, arguments: argparse.Names
         return [deepest]
     inner = inner_layer(model, subject.inputs, deepest)
     print(
-        f"layer: behind {deepest} there is only pooling and a linear score, so Smooth Grad-CAM++ equals Grad-CAM++ "
-        f"there{'' if inner is None else f'; {inner} is shown beside it'}"
+        f"layer: at {deepest} noise changes nothing but the scale of the map, so Smooth Grad-CAM++ equals Grad-CAM++ "
+        f"there (as in front of global average pooling and a linear score){'' if inner is None else f'; {inner} is shown beside it'}"
     )
     return [deepest] if inner is None else [deepest, inner]
 

@@ -60,7 +60,7 @@ def inner_layer(model: nn.Module, example: Tensor, layer: str) -> str | None:
 
 
 def noise_acts(model: nn.Module, layer: nn.Module, example: Tensor, target: int) -> bool:
-    """Whether the smoothing changes more than the scale of the map at this layer: measured with two noisy copies.
+    """Whether the smoothing can change more than the scale of the map at this layer: measured with much noise.
 
     Where the layer is followed by global average pooling and a linear score only, it does not.
 
@@ -72,7 +72,7 @@ def noise_acts(model: nn.Module, layer: nn.Module, example: Tensor, target: int)
     """
     plain = LayerGradCamPlusPlus(model, layer).attribute(example, target)
     smooth = LayerSmoothGradCamPlusPlus(model, layer).attribute(
-        example, target, nt_samples=2, generator=torch.Generator().manual_seed(0)
+        example, target, nt_samples=6, noise_level=0.5, generator=torch.Generator().manual_seed(0)
     )
     assert isinstance(plain, Tensor)
     change = plain / plain.norm().clamp_min(1e-30) - smooth / smooth.norm().clamp_min(1e-30)

@@ -72,7 +72,7 @@ def test_images_targets_methods_and_raw_maps(run: Any, tmp_path: Path) -> None:
     expected = LayerSmoothGradCamPlusPlus(classifier.model, classifier.model.get_submodule(layer)).attribute(
         inputs, 1, relu_attributions=True, nt_samples=3, noise_level=0.1, generator=torch.Generator().manual_seed(5)
     )
-    found = [np.load(path) for path in saved if path.name.startswith("00_") and "_1_Smooth" in path.name]
+    found = [np.load(path) for path in saved if path.name.startswith("00_a-b_1_Smooth") and layer in path.name]
     assert len(found) == 1 and np.array_equal(found[0], expected[0, 0].numpy())
 
 
