@@ -285,9 +285,10 @@ def _layers(classifier: Classifier, subject: _Subject, arguments: argparse.Names
     if noise_acts(model, _submodule(model, deepest), subject.inputs, subject.target):
         return [deepest]
     inner = inner_layer(model, subject.inputs, deepest)
+    beside = "" if inner is None else f"; {inner} is shown beside it"
     print(
         f"layer: at {deepest} noise changes nothing but the scale of the map, so Smooth Grad-CAM++ equals Grad-CAM++ "
-        f"there (as in front of global average pooling and a linear score){'' if inner is None else f'; {inner} is shown beside it'}"
+        f"there (as in front of global average pooling and a linear score){beside}"
     )
     return [deepest] if inner is None else [deepest, inner]
 

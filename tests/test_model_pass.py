@@ -596,3 +596,19 @@ def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent() -> None:
     done.set()
     thread.join()
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize("way", ["autocast", "autocast, channels_last", "bfloat16 model"])
+@pytest.mark.parametrize("layer", ["features.9", "features.12"])
+def test_bfloat16_gives_the_map_of_a_real_network_within_5_percent(zoo: Any, layer: str, way: str) -> None:
+    model = zoo.load("squeezenet1_1")
+    x = zoo.image(zoo.HERE / "imagenet" / "0292.jpg")
+    wanted = smooth(model, model.get_submodule(layer), x, 292, nt_samples=4)
+    if "channels_last" in way:
+        model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    if "model" in way:
+        model, x = model.bfloat16(), x.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled="autocast" in way):
+        found = smooth(model, model.get_submodule(layer), x, 292, nt_samples=4)
+    assert found.dtype == torch.float32
+    assert close(found / found.norm(), wanted / wanted.norm(), 0.05)
