@@ -143,10 +143,9 @@ class MomentSums:
         Args:
             without_group: leave this group of copies out (its common factor is not corrected for).
         """
-        d1, d2, d3 = (
-            (s.sum(1) if without_group is None else s.sum(1) - s[:, without_group]) / _like(self.weight_sum, s[:, 0])
-            for s in self.sums
-        )
+        # The other groups are summed, not this one subtracted: it may hold nearly all the weight.
+        kept = [group for group in range(self.groups) if group != without_group]
+        d1, d2, d3 = (s[:, kept].sum(1) / _like(self.weight_sum, s[:, 0]) for s in self.sums)
         log_level = self.log_weight + torch.log(self.weight_sum / self.copies)
         return MeanDerivatives(d1, d2, d3, self.scale, log_level)
 

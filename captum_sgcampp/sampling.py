@@ -190,7 +190,7 @@ def checkpoints(most: int) -> Iterator[int]:
 def caution(copies: int) -> float:
     """What a standard error is multiplied by before it is believed: half of all errors are larger than it says, and
     few copies tell it badly. Chosen such that at least 9 of 10 maps are within the tolerance."""
-    return 1.2 + 1.2 / copies
+    return 1.35 + 1.4 / copies
 
 
 class _Sampling:
@@ -285,11 +285,20 @@ class _Sampling:
             derivatives = self._derivatives(run, repeats) if copies or noise is None else []
         if derivatives and not samples[0].moments.copies:
             _check_scores(self._finite)
-        # From here on nothing can fail: a pass counts whole or not at all.
-        for sample, rows in zip(samples, derivatives, strict=False):
-            sample.moments.add(rows, question.examples, skip=int(clean and noise is not None))
+        self._count(samples, derivatives, skip=int(clean and noise is not None))
         self.samples, self.tensors = samples, run.tensors
         self._progress.update(len(copies))
+
+    def _count(self, samples: list[LayerSample], derivatives: list[Derivatives], skip: int) -> None:
+        """Add a pass to the sums, whole or not at all: it may not be repeated after this."""
+        try:
+            for sample, rows in zip(samples, derivatives, strict=False):
+                sample.moments.add(rows, self.question.examples, skip)
+        except torch.OutOfMemoryError as error:
+            raise RuntimeError(
+                "nt_samples_batch_size: expected a number that leaves memory for the sums over the copies, found "
+                f"{self._chunk}"
+            ) from error
 
     def _start(self, run: LayerRun, repeats: int) -> list[LayerSample]:
         question = self.question

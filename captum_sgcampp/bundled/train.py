@@ -3,11 +3,15 @@ Trains the bundled network from nothing but a seed.
 
     python -m captum_sgcampp.bundled.train --seed 0 --out shapes_vgg.safetensors
 
-The scenes are drawn once at the start and kept in memory; flips, quarter turns, swapped colour
-channels and noise make every epoch see them differently. Two helpers make the training fast and
-are not part of the trained network: batch normalisation, which is folded into the convolutions at
-the end, and a linear layer that has to name the class at every position of the last feature maps.
-The latter also keeps what the network knows about an object at the object's place.
+The scenes are drawn once at the start and kept in memory; flips, quarter turns and swapped colour
+channels make every epoch see them differently. Two helpers make the training fast and are not
+part of the trained network: batch normalisation, which is folded into the convolutions at the end,
+and a linear layer that has to name the class at every position of the last feature maps. The
+latter also keeps what the network knows about an object at the object's place.
+
+No noise is added to the scenes, as it is not in the training of most networks either. A network
+that was trained on noise hardly changes its gradients under it, and would leave Smooth Grad-CAM++
+little to smooth.
 """
 
 from __future__ import annotations
@@ -217,7 +221,7 @@ def _fit(model: nn.Module, data: _Data, settings: Settings, report: Callable[[st
 
 
 def _losses(model: nn.Module, batch: _Data) -> Tensor:
-    images = _add_noise(normalise(batch.pixels)).contiguous(memory_format=torch.channels_last)
+    images = normalise(batch.pixels).contiguous(memory_format=torch.channels_last)
     labels, cells = model(images)
     weights = torch.ones(len(CLASSES) + 1)
     weights[_NOTHING] = _NOTHING_WEIGHT
@@ -238,13 +242,6 @@ def _batches(data: _Data, batch_size: int) -> Iterator[_Data]:
 def _pose(maps: Tensor, turns: int, flip: bool) -> Tensor:
     turned = torch.rot90(maps, turns, (-2, -1))
     return turned.flip(-1) if flip else turned
-
-
-def _add_noise(images: Tensor) -> Tensor:
-    # Up to 0.6 on a scale from -2 to 2, less noise more often. Smooth Grad-CAM++ shows the network
-    # noisy pictures, so it has to keep its judgement on them.
-    spread = 0.6 * torch.rand(len(images), 1, 1, 1) ** 2
-    return images + spread * torch.randn_like(images)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
