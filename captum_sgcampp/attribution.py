@@ -10,19 +10,17 @@ from typing import Any, Literal, NamedTuple
 import torch
 from captum.attr import GradientAttribution, LayerAttribution
 from torch import Generator, Tensor, nn
-from torch.nn.functional import relu
 
 from captum_sgcampp import checks
 from captum_sgcampp.captum_internals import TargetType, _format_additional_forward_args, _format_output, log_usage
+from captum_sgcampp.formula import ClassMap, Formula
 from captum_sgcampp.model_pass import LayerPass, exclusive_pass, usable_for_autograd
-from captum_sgcampp.moments import MeanDerivatives
 from captum_sgcampp.noise import absolute_sigma, default_chunk, relative_sigma
 from captum_sgcampp.sampling import LEAST_COPIES, LayerSample, Noise, Question, sample_layers
 from captum_sgcampp.scores import Softmax
-from captum_sgcampp.selection import FeatureMaps, Neurons, selection_mask
-from captum_sgcampp.statistics import JACKKNIFE_GROUPS, SamplingStatistics, jackknife_standard_error, pole_shares
+from captum_sgcampp.selection import FeatureMaps, Neurons
+from captum_sgcampp.statistics import JACKKNIFE_GROUPS, SamplingStatistics, pole_shares
 from captum_sgcampp.targets import normal_target
-from captum_sgcampp.weights import alpha_coefficients, feature_map_weights, weighted_maps
 
 TensorOrTuple = Tensor | tuple[Tensor, ...]
 
@@ -37,62 +35,6 @@ class TopFeatureMaps(NamedTuple):
 
     weights: Tensor
     indices: Tensor
-
-
-@dataclass(frozen=True)
-class _Formula:
-    """The part of a call that says how averaged derivatives become a map."""
-
-    relu_attributions: bool = False
-    attr_dim_summation: bool = True
-    feature_maps: FeatureMaps = None
-    neurons: Neurons = None
-    score: str | Softmax = "exp"
-    derivatives: str = "closed_form"
-    bound_alpha: bool = False
-
-    def __post_init__(self) -> None:
-        for flag in ("relu_attributions", "attr_dim_summation", "bound_alpha"):
-            checks.check_flag(flag, getattr(self, flag))
-        checks.check_score(self.score)
-        checks.check_derivatives(self.derivatives)
-
-    def select(self, activation: Tensor) -> Tensor | None:
-        """The selection as a bool tensor that broadcasts to `activation`."""
-        return selection_mask(self.feature_maps, self.neurons, activation)
-
-    def class_map(self, sample: LayerSample, mean: MeanDerivatives) -> _ClassMap:
-        """`alpha`, `w` and `L` from `A` and `D_1, D_2, D_3`."""
-        # d_p are the derivatives divided by scale^p, so the formula holds for them with scale * A in the place of A.
-        scale = _per_example(mean.scale, sample.activation)
-        scaled = scale * sample.activation
-        alpha = alpha_coefficients(mean.d2, mean.d3, scaled)
-        bounded = alpha.clamp(0, 0.5) if self.bound_alpha else alpha
-        weights = feature_map_weights(bounded, mean.d1, sample.selected) * _per_example(self._level(mean), scaled)
-        maps = weighted_maps(weights, scaled, sample.selected)
-        if self.attr_dim_summation:
-            maps = maps.sum(1, keepdim=True)
-        return _ClassMap(alpha, weights * scale, relu(maps) if self.relu_attributions else maps)
-
-    def standard_error(self, sample: LayerSample) -> Tensor:
-        """Standard error of each example's map divided by its norm, `(N,)`."""
-        moments = sample.moments
-        groups = min(moments.groups, moments.copies)
-        without = [self.class_map(sample, moments.mean(group)).maps for group in range(groups)]
-        return jackknife_standard_error(self.class_map(sample, moments.mean()).maps, without, moments.copies)
-
-    def _level(self, mean: MeanDerivatives) -> Tensor:
-        """The mean weight of the copies: 1 by definition for `exp` and `sigmoid` (`e_m` has mean 1). `softmax` keeps
-        its factor `p (1 - p)`, held above the smallest numbers of its dtype so that saturation leaves a map."""
-        if self.score in ("exp", "sigmoid"):
-            return torch.ones_like(mean.scale)
-        return mean.log_level.exp().clamp_min(torch.finfo(mean.log_level.dtype).tiny ** 0.8)
-
-
-class _ClassMap(NamedTuple):
-    alpha: Tensor  # (N, K, *space), as the formula gives it
-    weights: Tensor  # (N, K, 1, ...)
-    maps: Tensor  # (N, 1 or K, *space)
 
 
 class _Explanation(NamedTuple):
@@ -118,10 +60,6 @@ class _Explanation(NamedTuple):
             join([part.weights for part in parts]),
             SamplingStatistics(**statistics) if statistics else None,
         )
-
-
-def _per_example(values: Tensor, like: Tensor) -> Tensor:
-    return values.reshape(-1, *(1,) * (like.dim() - 1))
 
 
 @dataclass(frozen=True)
@@ -284,7 +222,7 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         **formula_arguments: Any,
     ) -> list[list[list[_Explanation]]]:
         """For every target, every layer and every tensor of it."""
-        formula = _Formula(**formula_arguments)
+        formula = Formula(**formula_arguments)
         checks.check_flag("attribute_to_layer_input", attribute_to_layer_input)
         layers = self.layer if isinstance(self.layer, list) else [self.layer]
         with exclusive_pass():
@@ -320,14 +258,14 @@ def _nested(explanations: list[_Explanation], targets: int, tensors: list[int]) 
     return [[[next(remaining) for _ in range(count)] for count in tensors] for _ in range(targets)]
 
 
-def _explanation(formula: _Formula, sample: LayerSample, noise: Noise | None) -> _Explanation:
+def _explanation(formula: Formula, sample: LayerSample, noise: Noise | None) -> _Explanation:
     """The map of a sample, with its statistics where the noise is given."""
     result = formula.class_map(sample, sample.moments.mean())
     statistics = _statistics(formula, sample, result, noise) if noise else None
     return _Explanation(result.maps, result.weights, statistics)
 
 
-def _statistics(formula: _Formula, sample: LayerSample, result: _ClassMap, noise: Noise) -> SamplingStatistics:
+def _statistics(formula: Formula, sample: LayerSample, result: ClassMap, noise: Noise) -> SamplingStatistics:
     d1 = sample.moments.mean().d1
     examples = len(sample.activation)
     if noise.silent:  # one copy was computed; the others are the same
@@ -346,7 +284,7 @@ def _question(
     targets: Sequence[Any],
     additional_forward_args: Any,
     grad_kwargs: dict[str, Any] | None,
-    formula: _Formula,
+    formula: Formula,
 ) -> Question:
     tensors = checks.check_inputs(inputs)
     kwargs = checks.check_grad_kwargs(grad_kwargs)
