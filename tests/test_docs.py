@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import captum_sgcampp
+from captum_sgcampp import bundled
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -48,6 +49,9 @@ def namespace() -> dict[str, Any]:
     attr = method.attribute(images, 3)
     return {
         **vars(captum_sgcampp),
+        **{name: getattr(bundled, name) for name in bundled.__all__},
+        "network": bundled.load_shapes_vgg(),
+        "model": torchvision.models.squeezenet1_1(weights=None).eval(),
         "torch": torch,
         "torchvision": torchvision,
         "np": np,
@@ -74,6 +78,8 @@ def test_examples_in_docstrings_run(name: str, tmp_path: Path, monkeypatch: pyte
     weights = Path(inspect.getfile(captum_sgcampp)).parent / "bundled" / "shapes_vgg.safetensors"
     if weights.is_file():
         shutil.copy(weights, tmp_path)
+    Image.new("RGB", (3024, 4032)).save(tmp_path / "holiday photo.jpg")
+    Image.new("RGB", (300, 280)).save(tmp_path / "dog.png")
     monkeypatch.chdir(tmp_path)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     for test in doctest.DocTestFinder(exclude_empty=True).find(module):

@@ -106,7 +106,7 @@ def train(settings: Settings, report: Callable[[str], None] = print) -> ShapesVG
 
     Examples::
 
-        >>> network = train(Settings(scenes=64, epochs=1))
+        >>> network = train(Settings(scenes=64, epochs=1), report=lambda line: None)
     """
     start = time.monotonic()
 
