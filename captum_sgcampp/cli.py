@@ -33,7 +33,7 @@ METHODS = {
     "smooth-grad-cam++": "Smooth Grad-CAM++",
 }
 # The scene without arguments: two stars, a heart and a ring; the stars are explained.
-DEMO_SEED, DEMO_CLASSES, DEMO_TARGET = 27, (3, 3, 6, 5), "star"
+DEMO_SEED, DEMO_CLASSES, DEMO_TARGET = 7, (3, 3, 6, 5), "star"
 USAGE_ERROR, FILE_ERROR, FAILURE = 2, 3, 1
 
 EXPLAIN = """\
@@ -213,7 +213,7 @@ def explain(arguments: argparse.Namespace) -> None:
     figure = compare_maps([s.shown for s in subjects], rows, [f"{s.name}\n{s.label}" for s in subjects])
     with warnings.catch_warnings():  # letters that matplotlib's font lacks are drawn as boxes
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(arguments.out, dpi=150)
+        figure.savefig(arguments.out, dpi=150, bbox_inches="tight")
     print(f"wrote {arguments.out}")
     if arguments.save_maps:
         _save_maps(arguments.save_maps, subjects, rows)

@@ -195,7 +195,7 @@ def _shown_part(attribution: np.ndarray[Any, Any], sign: str) -> np.ndarray[Any,
 
 
 def _grid(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
-    figure = Figure(figsize=(INCHES * columns, (INCHES + 0.35) * rows), layout="constrained")
+    figure = Figure(figsize=(INCHES * columns, (INCHES + 0.5) * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axis in grid.flat:
         axis.set_axis_off()

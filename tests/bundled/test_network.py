@@ -17,7 +17,7 @@ from captum_sgcampp.bundled import CLASSES, Scene, ShapesVGG, draw_scene, load_s
 from captum_sgcampp.bundled.network import WEIGHTS, read_network
 from captum_sgcampp.bundled.train import Settings, _TrainingNetwork, save, train
 
-QUICK = Settings(scenes=32, epochs=1)
+QUICK = Settings(scenes=16, epochs=2)
 
 
 @pytest.fixture(scope="module")
@@ -71,18 +71,17 @@ def test_preprocess_keeps_pixels_and_their_order() -> None:
 
 
 def test_names_the_shapes_of_a_scene(network: ShapesVGG) -> None:
-    for seed in range(5):
-        for first in range(len(CLASSES)):
-            scene = draw_scene(seed, classes=[first, first, (first + 3) % len(CLASSES)])
-            scores = network(network_input(scene))[0]
-            assert int(scores.argmax()) in scene.classes
+    for index in range(len(CLASSES)):
+        scene = draw_scene(100 + index, classes=[index, index, (index + 3) % len(CLASSES)])
+        likely = network(network_input(scene))[0].sigmoid() > 0.5
+        assert likely.tolist() == scene.labels.astype(bool).tolist()
 
 
 def test_gradient_depends_on_the_position_and_on_the_noise(network: ShapesVGG) -> None:
     # Behind global average pooling it would not, and Smooth Grad-CAM++ would equal Grad-CAM++.
     clean = network_input(draw_scene(5, classes=[3, 0]))
     gradients = []
-    for noise in (0.0, 0.3):
+    for noise in (0.0, 0.6):
         maps = network.features[:15](clean + noise * torch.randn_like(clean)).detach().requires_grad_()
         logit = network.classifier(network.features[15](maps))[0, 3]
         (gradient,) = torch.autograd.grad(logit, maps)
@@ -103,7 +102,7 @@ def both_light_up(network: ShapesVGG, scene: Scene) -> bool:
 
 
 def test_explanations_show_both_objects_of_a_class(network: ShapesVGG) -> None:
-    scenes = [draw_scene(seed, classes=[seed % 8, seed % 8, (seed + 1 + seed // 8) % 8]) for seed in range(48)]
+    scenes = [draw_scene(seed, classes=[seed % 8, seed % 8, (seed + 1 + seed // 8) % 8]) for seed in range(40)]
     shares = np.mean([both_light_up(network, scene) for scene in scenes])
     assert shares >= 0.85
 
@@ -114,10 +113,10 @@ def test_training_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     lines: list[str] = []
     first = train(QUICK, lines.append)
     assert torch.equal(torch.get_rng_state(), before)
-    assert len(lines) == 2 and "drew 32 scenes" in lines[0] and "epoch 1/1" in lines[1]
+    assert len(lines) == 3 and "drew 16 scenes" in lines[0] and "epoch 2/2" in lines[2]
     torch.manual_seed(2)
     for name in ("first", "again", "other"):
-        settings = Settings(seed=1, scenes=32, epochs=1) if name == "other" else QUICK
+        settings = Settings(seed=1, scenes=16, epochs=2) if name == "other" else QUICK
         save(first if name == "first" else train(settings, lines.append), tmp_path / name)
     files = {name: (tmp_path / name).read_bytes() for name in ("first", "again", "other")}
     assert files["first"] == files["again"] != files["other"]
