@@ -2,7 +2,7 @@ r"""
 The bundled network: a small VGG-style classifier of the shapes in a scene.
 
 It is plain on purpose (convolutions, ReLU, max-pooling, then fully connected layers) and ends in
-fully connected layers rather than in global average pooling. With global average pooling the
+fully connected layers rather than in global average pooling and one linear layer. Behind those the
 gradient at the last convolution is the same at every position and under every noise sample, and
 Smooth Grad-CAM++ would have nothing to smooth.
 """
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from captum_sgcampp.bundled.scenes import CLASSES, SIZE
 
-__all__ = ["MEAN", "STD", "WEIGHTS", "ShapesVGG", "load_shapes_vgg", "preprocess"]
+__all__ = ["MEAN", "STD", "WEIGHTS", "ShapesVGG", "load_shapes_vgg", "normalise", "preprocess", "read_network"]
 
 MEAN = 0.5
 """Subtracted from every colour channel, which lies between 0 and 1."""
