@@ -189,8 +189,8 @@ def checkpoints(most: int) -> Iterator[int]:
 
 def caution(copies: int) -> float:
     """What a standard error is multiplied by before it is believed: half of all errors are larger than it says, and
-    few copies tell it badly. With it, 47 of 48 maps (12 photographs, two layers each of SqueezeNet and MobileNetV2) were
-    within 3 % of the map of 512 copies.
+    few copies tell it badly. With it, 47 of 48 maps (12 photographs, two layers each of SqueezeNet and MobileNetV2)
+    were within 3 % of the map of 512 copies.
     """
     return 1.35 + 1.4 / copies
 
