@@ -19,7 +19,7 @@ def outputs(notebook: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs_from_a_clean_kernel_and_prints_what_is_stored(path: Path, tmp_path: Path) -> None:
+def test_notebook_runs_from_a_clean_kernel(path: Path, tmp_path: Path) -> None:
     stored = nbformat.read(path, 4)
     fresh = nbformat.from_dict(stored)
     nbclient.NotebookClient(
