@@ -296,7 +296,7 @@ def _question(
             isinstance(value, Tensor) and value.dim() > 0 and len(value) == len(tensors[0]) for value in additional_args
         ),
         targets=tuple(normal_target(target, len(tensors[0])) for target in targets),
-        score=formula.score,
+        score=Softmax() if formula.score == "softmax" else formula.score,
         select=formula.select,
         unused_is_zero=bool(kwargs.get("allow_unused") or kwargs.get("materialize_grads")),
     )

@@ -78,10 +78,16 @@ def load_classifier(name: str = BUNDLED, weights: Path | None = None) -> Classif
         if weights is not None:
             raise ValueError("weights: expected none for the bundled model, found a file; name its model with --model")
         return Classifier(name, load_shapes_vgg(), CLASSES, preprocess, _show_scene, independent=True)
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        raise ValueError(f"model: expected {BUNDLED!r} or one of torchvision's ({', '.join(known)}), found {name!r}")
+    if name not in torchvision_names():
+        names = ", ".join(torchvision_names())
+        raise ValueError(f"model: expected {BUNDLED!r} or one of torchvision's ({names}), found {name!r}")
     return _torchvision_classifier(name, weights)
+
+
+def torchvision_names() -> list[str]:
+    """The classification models of torchvision."""
+    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return names
 
 
 def _show_scene(picture: Image.Image) -> Image.Image:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from captum.attr import LayerGradCam
 from PIL import Image
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, __v
 from captum_sgcampp.benchmark import CASES, MODES, Setting, measure, report, threads
 from captum_sgcampp.bundled import draw_scene
 from captum_sgcampp.checks import check_count
-from captum_sgcampp.classifiers import BUNDLED, Classifier, load_classifier
+from captum_sgcampp.classifiers import BUNDLED, Classifier, load_classifier, torchvision_names
 from captum_sgcampp.images import read_image
 from captum_sgcampp.layers import deepest_layer, inner_layer, noise_acts
 from captum_sgcampp.selection import selection_mask
@@ -136,8 +135,7 @@ def benchmark(arguments: argparse.Namespace) -> None:
 
 def _case(text: str) -> tuple[str, str]:
     network, colon, layer = text.partition(":")
-    known = torchvision.models.list_models(module=torchvision.models)
-    if not colon or network not in known:
+    if not colon or network not in torchvision_names():
         raise ValueError(f"--network: expected torchvision's name and a layer, as resnet18:layer4, found {text!r}")
     return network, layer
 

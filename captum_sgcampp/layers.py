@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -115,8 +114,3 @@ def _observer(visits: list[_Visit], name: str):  # type: ignore[no-untyped-def]
             visits.append(_Visit(name, module, tuple(output.shape), bool((output >= 0).all())))
 
     return observe
-
-
-def feature_layers(model: nn.Module, example: Tensor) -> Iterator[str]:
-    """Names of all layers that can be explained, in the order in which they finish. Args as `deepest_layer`."""
-    return (visit.name for visit in _feature_visits(model, example))

@@ -35,7 +35,7 @@ class Question:
         additional_args: the arguments behind them.
         per_example: which of these have one entry per example and grow with the rows.
         targets: in Captum's formats, plain ints; each is explained on its own, over the same copies.
-        score: score link.
+        score: score link: `"exp"`, `"sigmoid"` or a `Softmax`.
         select: from the layer's activation, the selected entries (None: all); an error in them costs one pass only.
         unused_is_zero: whether a layer without influence has the gradient 0, or raises.
     """
@@ -358,11 +358,10 @@ def _derivatives(
 ) -> tuple[Tensor, tuple[Derivatives, ...]]:
     """`S` of every row, and the derivatives of the score link for every tensor of the layer."""
     score = select_scores(output, target)
-    softmax = Softmax() if question.score == "softmax" else question.score
-    if isinstance(softmax, Softmax):
-        return score.detach(), _softmax(run, output, target, softmax, question.unused_is_zero, keep_graph)
+    if isinstance(question.score, Softmax):
+        return score.detach(), _softmax(run, output, target, question.score, question.unused_is_zero, keep_graph)
     gradients = run.gradient(score, keep_graph=keep_graph, unused_is_zero=question.unused_is_zero)
-    link = {"exp": exp_derivatives, "sigmoid": sigmoid_derivatives}[str(softmax)]
+    link = {"exp": exp_derivatives, "sigmoid": sigmoid_derivatives}[question.score]
     return score.detach(), tuple(link(_widened(score.detach()), _widened(g)) for g in gradients)
 
 
@@ -390,7 +389,7 @@ def _competitors(logits: Tensor, own: Tensor, softmax: Softmax) -> tuple[Tensor,
     """Which classes each row's softmax runs over, `(rows, columns)`, and those columns: the named classes and the
     row's own target, never another example's."""
     classes = logits.shape[1]
-    named = range(classes) if softmax.classes is None else sorted({int(index) for index in softmax.classes})
+    named = range(classes) if softmax.classes is None else sorted(softmax.classes)
     if named and not 0 <= named[-1] < classes:
         raise ValueError(f"score: expected classes from 0 to {classes - 1}, found {named[-1]}")
     is_named = torch.zeros(classes, dtype=torch.bool, device=logits.device)
@@ -403,9 +402,8 @@ def _competitors(logits: Tensor, own: Tensor, softmax: Softmax) -> tuple[Tensor,
 
 
 def _warn_of_many_gradients(question: Question, output: Tensor, copies: int) -> None:
-    score = question.score
-    if score == "softmax" or isinstance(score, Softmax):
-        named = score.classes if isinstance(score, Softmax) else None
+    if isinstance(question.score, Softmax):
+        named = question.score.classes
         gradients = copies * (output[0].numel() if named is None else len(named) + 1)
         if gradients > MANY_GRADIENTS:
             warnings.warn(
