@@ -92,17 +92,19 @@ class LayerPass:
         self._graph_in_front = (
             attribute_to_layer_input or self._replicas or any(layer._backward_hooks for layer in layers)
         )
+        self._own_layout = False
         self._first = True
 
     @contextmanager
     def run(
-        self, make_rows: Callable[[], tuple[Tensor, ...]], additional_args: tuple[Any, ...], clean_every: int
+        self, make_rows: Callable[[bool], tuple[Tensor, ...]], additional_args: tuple[Any, ...], clean_every: int
     ) -> Iterator[LayerRun]:
         """One pass. Gradients are enabled in the block, and the hook stays until it ends: checkpoints run the layer
         again while they are differentiated.
 
         Args:
-            make_rows: makes the inputs, one row per noisy copy, in memory that the model may change.
+            make_rows: makes the inputs, one row per noisy copy, in memory that the model may change: in the memory
+                format of the caller's inputs (True), which every model for them takes, or in the fastest one (False).
             additional_args: the arguments behind them.
             clean_every: keep the layer's values at rows 0, clean_every, 2 clean_every, ...; 0: keep none.
         """
@@ -110,28 +112,44 @@ class LayerPass:
         with torch.set_grad_enabled(False), ExitStack() as stack:
             for recorder in recorders:
                 stack.enter_context(recorder)
-            output = self._try(make_rows, additional_args)
-            cut_failed = any(recorder.needs_graph_in_front() for recorder in recorders)
-            if output is _AGAIN or (cut_failed and not self._graph_in_front):
-                self._graph_in_front = True
-                for recorder in recorders:
-                    recorder.reset()
-                output = self._call(make_rows, additional_args)
+            output = self._until_it_runs(recorders, make_rows, additional_args)
             for recorder in recorders:
                 recorder.check()
             torch.set_grad_enabled(True)
             yield LayerRun(output, recorders, self._device_ids)
 
-    def _try(self, make_rows: Callable[[], tuple[Tensor, ...]], additional_args: tuple[Any, ...]) -> Any:
-        try:
-            return self._call(make_rows, additional_args)
-        except RuntimeError as error:  # a model that differentiates in front of the layer
-            if self._graph_in_front or "does not require grad" not in str(error):
-                raise
-        return _AGAIN
+    def _until_it_runs(
+        self,
+        recorders: Sequence[_LayerRecorder],
+        make_rows: Callable[[bool], tuple[Tensor, ...]],
+        additional_args: tuple[Any, ...],
+    ) -> Any:
+        """The model's output: from a pass in the fast way, or from one that makes less assumptions of the model."""
+        while True:
+            try:
+                output = self._call(make_rows, additional_args)
+            except (RuntimeError, ValueError, AssertionError) as error:
+                if not self._give_way(error):
+                    raise
+            else:
+                if self._graph_in_front or not any(recorder.needs_graph_in_front() for recorder in recorders):
+                    return output
+                self._graph_in_front = True
+            for recorder in recorders:
+                recorder.reset()
 
-    def _call(self, make_rows: Callable[[], tuple[Tensor, ...]], additional_args: tuple[Any, ...]) -> Any:
-        rows = make_rows()
+    def _give_way(self, error: Exception) -> bool:
+        """Drop an assumption of the pass that may have caused the error; False where none is left."""
+        if not self._graph_in_front and "does not require grad" in str(error):
+            self._graph_in_front = True  # a model that differentiates in front of the layer
+        elif not self._own_layout and "contiguous" in str(error):
+            self._own_layout = True  # a model with `view`
+        else:
+            return False
+        return True
+
+    def _call(self, make_rows: Callable[[bool], tuple[Tensor, ...]], additional_args: tuple[Any, ...]) -> Any:
+        rows = make_rows(self._own_layout)
         torch.set_grad_enabled(self._graph_in_front)
         if self._graph_in_front and self._to_input:
             # Frozen models too need a graph; a clone, because a model may not change a leaf in place.
@@ -140,9 +158,6 @@ class LayerPass:
             output = self._forward_func(*rows, *additional_args)
         self._first = False
         return output
-
-
-_AGAIN = object()
 
 
 class LayerRun:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from captum_sgcampp.captum_internals import TargetType
 from captum_sgcampp.model_pass import LayerPass, LayerRun
 from captum_sgcampp.moments import Derivatives, MomentSums, PowerSums
-from captum_sgcampp.noise import copies_of, draw_seed, noisy_rows, rewound_on_error
+from captum_sgcampp.noise import copies_of, draw_seed, fastest_layout, noisy_rows, rewound_on_error
 from captum_sgcampp.scores import Softmax, exp_derivatives, sigmoid_derivatives, softmax_derivatives, softmax_margin
 from captum_sgcampp.targets import check_output, class_logits, repeat_target, select_scores
 
@@ -333,10 +333,12 @@ def _check_scores(finite: Tensor) -> None:
         raise RuntimeError("forward_func: expected finite scores of the target, found NaN or infinity")
 
 
-def _rows(inputs: tuple[Tensor, ...], noise: Noise | None, seed: int, copies: range, clean: bool) -> tuple[Tensor, ...]:
+def _rows(
+    inputs: tuple[Tensor, ...], noise: Noise | None, seed: int, copies: range, clean: bool, own_layout: bool
+) -> tuple[Tensor, ...]:
     sigmas = noise.sigmas if noise else (None,) * len(inputs)
     return tuple(
-        noisy_rows(x, sigma, seed, index, copies, clean)
+        noisy_rows(x, sigma, seed, index, copies, clean, None if own_layout else fastest_layout(x))
         for index, (x, sigma) in enumerate(zip(inputs, sigmas, strict=True))
     )
 

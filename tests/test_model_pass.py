@@ -614,3 +614,37 @@ def test_bfloat16_gives_the_map_of_a_real_network_within_5_percent(zoo: Any, lay
         found = smooth(model, model.get_submodule(layer), x, 292, **options)
     assert found.dtype == torch.float32
     assert close(found / found.norm(), wanted / wanted.norm(), 0.05)
+
+
+class WithView(ConvNet):
+    """A model that wants contiguous memory, as many with `view` do."""
+
+    layouts: list[bool]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.layouts.append(x.is_contiguous())
+        return super().forward(x.view(x.shape[0], -1).view_as(x))
+
+
+def test_a_model_with_view_runs_in_the_callers_memory_format_after_one_attempt() -> None:
+    net, same = WithView().eval(), ConvNet().eval()
+    same.load_state_dict(net.state_dict())
+    net.layouts = []
+    found = LayerSmoothGradCamPlusPlus(net, net.relu1).attribute(
+        images(), 1, nt_samples=4, nt_samples_batch_size=2, generator=torch.Generator().manual_seed(0)
+    )
+    assert net.layouts == [False, True, True, True]
+    expected = LayerSmoothGradCamPlusPlus(same, same.relu1).attribute(
+        images(), 1, nt_samples=4, nt_samples_batch_size=2, generator=torch.Generator().manual_seed(0)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_images_on_a_cpu_reach_the_model_with_the_channels_last() -> None:
+    net = ConvNet().eval()
+    seen: list[bool] = []
+    net.register_forward_pre_hook(
+        lambda module, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    attributions = LayerGradCamPlusPlus(net, net.relu1).attribute(images(), 1)
+    assert seen == [True] and attributions.is_contiguous()
