@@ -28,6 +28,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from captum_sgcampp.captum_internals import _reduce_list, _sort_key_list
 
+# Gradients of several scores are taken together up to this size; the head needs some times as much beside them.
+LARGEST_GRADIENTS_BYTES = 32 * 2**20
+
 # One explanation at a time in the whole process: two of them never meet on one model. Other threads may run it freely.
 _ONE_EXPLANATION = threading.RLock()
 
@@ -203,9 +206,7 @@ class LayerRun:
             )
         gradients: tuple[Tensor | None, ...] = (None,) * len(cuts)
         if score.requires_grad:
-            with ExitStack() as stack:
-                for recorder in self._recorders:
-                    stack.enter_context(recorder.differentiating())
+            with self._differentiating():
                 gradients = _grad(score, [cut.edge for cut in cuts], keep_graph)
         if not unused_is_zero and any(g is None for g in gradients):
             raise RuntimeError(
@@ -217,6 +218,51 @@ class LayerRun:
         by_device = [tuple(filled[start : start + count]) for start in range(0, len(filled), count)]
         result: tuple[Tensor, ...] = _reduce_list(by_device)
         return result
+
+    def gradients(self, scores: Sequence[Tensor], *, unused_is_zero: bool = False) -> list[tuple[Tensor, ...]]:
+        """`g` of several scores of this pass: together in one backward pass, which reads the weights of the head once,
+        or one after the other where they are large or the head has operations that cannot be batched.
+
+        Args and errors as `gradient`.
+        """
+        together = self._batched_gradients(torch.stack(tuple(scores))) if len(scores) > 1 else None
+        if together is not None:
+            return [tuple(g[number] for g in together) for number in range(len(scores))]
+        last = len(scores) - 1
+        return [
+            self.gradient(score, keep_graph=number < last, unused_is_zero=unused_is_zero)
+            for number, score in enumerate(scores)
+        ]
+
+    def _batched_gradients(self, scores: Tensor) -> tuple[Tensor, ...] | None:
+        """From `(targets, rows)` scores, `(targets, rows, K, *space)` tensors; None: they are to be taken singly."""
+        cuts = [cut for device in self._devices for cut in self._cuts(device)]
+        size = len(scores) * sum(cut.like.numel() * cut.like.element_size() for cut in cuts)
+        if len(self._devices) > 1 or size > LARGEST_GRADIENTS_BYTES or not scores.requires_grad:
+            return None
+        each = torch.eye(len(scores), dtype=scores.dtype, device=scores.device)[:, :, None].expand(-1, *scores.shape)
+        try:
+            with self._differentiating(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of operations that are batched by a loop
+                gradients = torch.autograd.grad(
+                    scores,
+                    [cut.edge for cut in cuts],
+                    each,
+                    retain_graph=True,
+                    allow_unused=True,
+                    is_grads_batched=True,
+                )
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            return None
+        return None if any(g is None for g in gradients) else gradients
+
+    def _differentiating(self) -> ExitStack:
+        with ExitStack() as stack:
+            for recorder in self._recorders:
+                stack.enter_context(recorder.differentiating())
+            return stack.pop_all()
 
     def _cuts(self, device: torch.device) -> list[_Cut]:
         return [cut for recorder in self._recorders for cut in recorder.leaves[device]]

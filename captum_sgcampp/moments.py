@@ -106,8 +106,9 @@ class MomentSums:
         old, new = _ratio(self.scale, total_scale), _ratio(scale, total_scale[:, None])
         for p, power in enumerate(powers, start=1):
             factor = decay * old**p
-            self.sums[p - 1] *= factor.reshape(-1, *(1,) * (power.dim() - 1))
-            self._add_to_groups(self.sums[p - 1], power * _like(weight * new**p, power))
+            if self.copies:
+                self.sums[p - 1] *= factor.reshape(-1, *(1,) * (power.dim() - 1))
+            self._add_to_groups(self.sums[p - 1], power, _like(weight * new**p, power))
         self.weight_sum = self.weight_sum * decay + weight.sum(1)
         self.weight_square_sum = self.weight_square_sum * decay**2 + weight.square().sum(1)
         self.log_weight, self.scale = largest, total_scale
@@ -121,12 +122,9 @@ class MomentSums:
         self.weight_sum = torch.zeros_like(log_weight[:, 0])
         self.weight_square_sum = torch.zeros_like(log_weight[:, 0])
 
-    def _add_to_groups(self, sums: Tensor, terms: Tensor) -> None:
-        if self.groups == 1:
-            sums[:, 0] += terms.sum(1)
-            return
-        for place in range(terms.shape[1]):
-            sums[:, (self.copies + place) % self.groups] += terms[:, place]
+    def _add_to_groups(self, sums: Tensor, power: Tensor, factor: Tensor) -> None:
+        for place in range(power.shape[1]):  # one copy at a time stays in the caches
+            sums[:, (self.copies + place) % self.groups].addcmul_(power[:, place], factor[:, place])
 
     def of(self, examples: Tensor) -> MomentSums:
         """The sums of some of the examples (indices), to be continued on their own."""

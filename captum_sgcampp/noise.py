@@ -44,7 +44,10 @@ def standard_noise(seed: int, copy: int, input_index: int, like: Tensor) -> Tens
     """`eps ~ N(0, 1)` of one noisy copy, in the shape of one example of `like`, on its device and in its dtype."""
     stream = np.random.SeedSequence(seed, spawn_key=(copy, input_index)).generate_state(1, np.uint64)[0]
     generator = Generator(device=like.device).manual_seed(int(stream))
-    return torch.randn(like.shape[1:], generator=generator, device=like.device, dtype=like.dtype)
+    # An image's values are drawn with the channels last, the memory format in which they are added (`fastest_layout`).
+    shape = like.shape[1:] if like.dim() != 4 else (*like.shape[2:], like.shape[1])
+    noise = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+    return noise if like.dim() != 4 else noise.movedim(-1, 0)
 
 
 def relative_sigma(x: Tensor, noise_level: float) -> Tensor:
@@ -63,19 +66,19 @@ def default_chunk(inputs: Sequence[Tensor], nt_samples: int) -> int:
     """How many copies of each example one forward pass gets when the caller does not say: bounded by bytes and rows."""
     rows = len(inputs[0])
     copy_bytes = max(sum(x.numel() * x.element_size() for x in inputs), 1)
-    limit = CPU_CHUNK_BYTES if inputs[0].device.type == "cpu" else ACCELERATOR_CHUNK_BYTES
+    limit = ACCELERATOR_CHUNK_BYTES
+    if inputs[0].device.type == "cpu":
+        limit = CPU_CHUNK_BYTES * (2 if torch.is_autocast_enabled("cpu") else 1)  # activations of half the size
     most = max(1, min(nt_samples + 1, limit // copy_bytes, LARGEST_DEFAULT_CHUNK_ROWS // rows))
     passes = math.ceil((nt_samples + 1) / most)
     return math.ceil((nt_samples + 1) / passes)  # passes of equal size
 
 
-def copies_of(x: Tensor, repeats: int, memory_format: torch.memory_format | None = None) -> Tensor:
-    """`(N * repeats, ...)`: each example `repeats` times in a row (as `repeat_interleave`), in the memory format of `x`
-    unless another is given.
+def copies_of(x: Tensor, repeats: int) -> Tensor:
+    """`(N * repeats, ...)`: each example `repeats` times in a row (as `repeat_interleave`), memory format kept.
 
     Always new memory: the model may work on it in place."""
-    layout = memory_format or _layout(x)
-    rows = torch.empty((len(x) * repeats, *x.shape[1:]), dtype=x.dtype, device=x.device, memory_format=layout)
+    rows = torch.empty((len(x) * repeats, *x.shape[1:]), dtype=x.dtype, device=x.device, memory_format=_layout(x))
     rows.unflatten(0, (len(x), repeats)).copy_(x.unsqueeze(1))
     return rows
 
@@ -109,7 +112,8 @@ def noisy_rows(
         Tensor, `(N * (len(copies) + with_clean), ...)`, example-major.
     """
     first = int(with_clean)
-    rows = copies_of(x, first + len(copies), memory_format)
+    x = x if memory_format is None else x.contiguous(memory_format=memory_format)
+    rows = copies_of(x, first + len(copies))
     if sigma is None:
         return rows
     by_example = rows.unflatten(0, (len(x), -1))

@@ -317,15 +317,22 @@ class _Sampling:
 
     def _derivatives(self, run: LayerRun, repeats: int) -> list[Derivatives]:
         """For every target and every tensor of the layers."""
-        found: list[Derivatives] = []
-        for number, target in enumerate(self.question.targets):
-            output = check_output(run.output, target, self.question.examples * repeats)
-            repeated = repeat_target(target, repeats, output.shape)
-            keep_graph = number + 1 < len(self.question.targets)
-            score, derivatives = _derivatives(run, output, repeated, self.question, keep_graph)
-            self._finite = self._finite.to(score.device) & torch.isfinite(score).all()
-            found += derivatives
-        return found
+        question = self.question
+        rows = question.examples * repeats
+        outputs = [check_output(run.output, target, rows) for target in question.targets]
+        targets = [repeat_target(t, repeats, o.shape) for t, o in zip(question.targets, outputs, strict=True)]
+        scores = [select_scores(output, target) for output, target in zip(outputs, targets, strict=True)]
+        for score in scores:
+            self._finite = self._finite.to(score.device) & torch.isfinite(score.detach()).all()
+        if isinstance(question.score, Softmax):
+            parts = [
+                _softmax(run, output, target, question, keep_graph=number + 1 < len(targets))
+                for number, (output, target) in enumerate(zip(outputs, targets, strict=True))
+            ]
+        else:
+            gradients = run.gradients(scores, unused_is_zero=question.unused_is_zero)
+            parts = [_linked(question.score, score.detach(), g) for score, g in zip(scores, gradients, strict=True)]
+        return [derivatives for part in parts for derivatives in part]
 
 
 def _check_scores(finite: Tensor) -> None:
@@ -355,21 +362,18 @@ def _check_activations(run: LayerRun, rows: int) -> None:
             raise ValueError(f"layer: expected an activation with one row per input row ({rows}), found shape {shape}")
 
 
-def _derivatives(
-    run: LayerRun, output: Tensor, target: TargetType, question: Question, keep_graph: bool
-) -> tuple[Tensor, tuple[Derivatives, ...]]:
-    """`S` of every row, and the derivatives of the score link for every tensor of the layer."""
-    score = select_scores(output, target)
-    if isinstance(question.score, Softmax):
-        return score.detach(), _softmax(run, output, target, question.score, question.unused_is_zero, keep_graph)
-    gradients = run.gradient(score, keep_graph=keep_graph, unused_is_zero=question.unused_is_zero)
-    link = {"exp": exp_derivatives, "sigmoid": sigmoid_derivatives}[question.score]
-    return score.detach(), tuple(link(_widened(score.detach()), _widened(g)) for g in gradients)
+def _linked(link: str, score: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Derivatives, ...]:
+    """The derivatives of the score link for every tensor of the layer."""
+    derivatives = {"exp": exp_derivatives, "sigmoid": sigmoid_derivatives}[link]
+    return tuple(derivatives(_widened(score), _widened(g)) for g in gradients)
 
 
 def _softmax(
-    run: LayerRun, output: Tensor, target: TargetType, softmax: Softmax, unused_is_zero: bool, keep_graph: bool
+    run: LayerRun, output: Tensor, target: TargetType, question: Question, keep_graph: bool
 ) -> tuple[Derivatives, ...]:
+    """The derivatives of the score link `softmax` for every tensor of the layer: one gradient per class."""
+    assert isinstance(question.score, Softmax)
+    softmax, unused_is_zero = question.score, question.unused_is_zero
     logits, own = class_logits(output, target)
     counted, columns = _competitors(logits, own, softmax)
     position = (columns[None, :] == own[:, None]).to(torch.int8).argmax(1)
