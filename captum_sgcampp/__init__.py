@@ -3,11 +3,15 @@
 from captum_sgcampp._version import __version__
 from captum_sgcampp.attribution import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, TopFeatureMaps
 from captum_sgcampp.fusion import fuse_maps
+from captum_sgcampp.guided import GuidedGradCamPlusPlus, GuidedSmoothGradCamPlusPlus
+from captum_sgcampp.product import multiply_by_map
 from captum_sgcampp.scores import Softmax
 from captum_sgcampp.selection import box_to_neurons
 from captum_sgcampp.statistics import SamplingStatistics
 
 __all__ = [
+    "GuidedGradCamPlusPlus",
+    "GuidedSmoothGradCamPlusPlus",
     "LayerGradCamPlusPlus",
     "LayerSmoothGradCamPlusPlus",
     "SamplingStatistics",
@@ -16,4 +20,5 @@ __all__ = [
     "__version__",
     "box_to_neurons",
     "fuse_maps",
+    "multiply_by_map",
 ]
