@@ -8,6 +8,7 @@ from captum_sgcampp.product import multiply_by_map
 from captum_sgcampp.scores import Softmax
 from captum_sgcampp.selection import box_to_neurons
 from captum_sgcampp.statistics import SamplingStatistics
+from captum_sgcampp.tokens import TokenGrid, channels_last_to_first
 
 __all__ = [
     "GuidedGradCamPlusPlus",
@@ -16,9 +17,11 @@ __all__ = [
     "LayerSmoothGradCamPlusPlus",
     "SamplingStatistics",
     "Softmax",
+    "TokenGrid",
     "TopFeatureMaps",
     "__version__",
     "box_to_neurons",
+    "channels_last_to_first",
     "fuse_maps",
     "multiply_by_map",
 ]

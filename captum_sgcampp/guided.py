@@ -19,6 +19,7 @@ from captum_sgcampp.product import multiply_by_map
 from captum_sgcampp.scores import Softmax
 from captum_sgcampp.selection import FeatureMaps, Neurons
 from captum_sgcampp.targets import normal_target
+from captum_sgcampp.tokens import ReshapeTransform
 
 
 class _GuidedCamPlusPlus(GradientAttribution):
@@ -26,7 +27,14 @@ class _GuidedCamPlusPlus(GradientAttribution):
 
     _layer_method: ClassVar[type[LayerGradCamPlusPlus] | type[LayerSmoothGradCamPlusPlus]]
 
-    def __init__(self, model: nn.Module, layer: nn.Module, device_ids: list[int] | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module,
+        device_ids: list[int] | None = None,
+        *,
+        reshape_transform: ReshapeTransform | None = None,
+    ) -> None:
         r"""
         Args:
 
@@ -37,13 +45,15 @@ class _GuidedCamPlusPlus(GradientAttribution):
                           is a DataParallel model over several devices.
                           If model is given as the DataParallel model itself,
                           then it is not necessary to provide this argument.
+            reshape_transform (Callable, optional): As in `LayerGradCamPlusPlus`.
+                          Default: None
         """
         if not isinstance(model, nn.Module):
             raise TypeError(f"model: expected a torch.nn.Module, whose ReLUs can be found, found {_kind(model)}")
         if not isinstance(layer, nn.Module):
             raise TypeError(f"layer: expected one torch.nn.Module, found {_kind(layer)}")
         GradientAttribution.__init__(self, model)
-        self.grad_cam = self._layer_method(model, layer, device_ids)
+        self.grad_cam = self._layer_method(model, layer, device_ids, reshape_transform=reshape_transform)
 
     def _product(
         self,
