@@ -39,8 +39,8 @@ def multiply_by_map(attributions: Attributions, maps: Tensor, interpolate_mode: 
     Examples::
 
         >>> maps = method.attribute(images, target=3, relu_attributions=True)
-        >>> gradients = Saliency(net).attribute(images, target=3, abs=False)
-        >>> multiply_by_map(gradients, maps).shape
+        >>> pixels = IntegratedGradients(net).attribute(images, target=3, n_steps=8)
+        >>> multiply_by_map(pixels, maps).shape
         torch.Size([2, 3, 32, 32])
     """
     if isinstance(attributions, tuple):

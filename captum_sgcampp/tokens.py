@@ -117,7 +117,7 @@ def check_channels_first(root: object, layer: nn.Module, shape: Sequence[int]) -
     """
     if _channels_come_last(root, layer, shape):
         raise ValueError(
-            f"layer: expected feature maps (N, K, *space), found {type(layer).__name__} in a transformer, with the "
+            f"layer: expected feature maps (N, K, *space), found {type(layer).__name__} with the "
             f"features last in shape {tuple(shape)}; give reshape_transform=TokenGrid() for tokens (N, T, C), "
             "channels_last_to_first for (N, *space, C), or lambda a: a if dimension 1 does hold the feature maps"
         )
@@ -129,20 +129,22 @@ def _channels_come_last(root: object, layer: nn.Module, shape: Sequence[int]) ->
     if len(shape) < 3:
         return False
     if _norms_and_attention(layer) or _first_sizes(layer):
-        return _last_is_features(layer, shape, linear=False)
+        return _last_is_features(layer, shape)
     for around in _ancestors(root, layer):
         if _first_sizes(around):
             return False
         if _norms_and_attention(around):
-            return _last_is_features(around, shape, linear=True)
+            return _last_is_features(around, shape)
     return False
 
 
-def _last_is_features(module: nn.Module, shape: Sequence[int], linear: bool) -> bool:
+def _last_is_features(module: nn.Module, shape: Sequence[int]) -> bool:
     """Whether the last dimension is one that `module` computes features in, and dimension 1 is not."""
-    sizes = {_features(part) for part in _norms_and_attention(module)}
-    if linear:
-        sizes |= {part.out_features for part in module.modules() if isinstance(part, nn.Linear)}
+    norms = _norms_and_attention(module)
+    if not norms:
+        return False
+    sizes = {_features(part) for part in norms}
+    sizes |= {part.out_features for part in module.modules() if isinstance(part, nn.Linear)}
     maps = _first_sizes(module) | (sizes - {shape[-1]})
     return shape[-1] in sizes and shape[1] not in maps
 

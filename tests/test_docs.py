@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from captum.attr import LayerAttribution, Saliency
+from captum.attr import IntegratedGradients, LayerAttribution
 from PIL import Image
 from torch import Tensor, nn
 
@@ -58,7 +58,7 @@ def namespace() -> dict[str, Any]:
         "Image": Image,
         "Path": Path,
         "LayerAttribution": LayerAttribution,
-        "Saliency": Saliency,
+        "IntegratedGradients": IntegratedGradients,
         "net": net,
         "images": images,
         "method": method,

@@ -206,7 +206,9 @@ def test_token_layers_are_refused_with_the_remedy(method: Any, name: str) -> Non
         method(model, model.get_submodule(name)).attribute(images(1, 3, size=32), 1)
 
 
-@pytest.mark.parametrize("name", ["features.0", "features.1", "features.1.0", "features.1.0.norm1", "features.1.0.mlp"])
+@pytest.mark.parametrize(
+    "name", ["features.0", "features.1", "features.1.0", "features.1.0.norm1", "features.1.0.mlp", "features.2"]
+)
 def test_layers_of_grids_with_features_last_are_refused_with_the_remedy(name: str) -> None:
     model = swin_transformer()
     with pytest.raises(ValueError, match=r"^layer: expected .*found .*channels_last_to_first"):
