@@ -21,6 +21,7 @@ from captum_sgcampp.scores import Softmax
 from captum_sgcampp.selection import FeatureMaps, Neurons
 from captum_sgcampp.statistics import JACKKNIFE_GROUPS, SamplingStatistics, pole_shares
 from captum_sgcampp.targets import normal_target
+from captum_sgcampp.tokens import ReshapeTransform
 
 TensorOrTuple = Tensor | tuple[Tensor, ...]
 
@@ -120,6 +121,8 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         forward_func: Callable[..., Tensor],
         layer: nn.Module | list[nn.Module],
         device_ids: list[int] | None = None,
+        *,
+        reshape_transform: ReshapeTransform | None = None,
     ) -> None:
         r"""
         Args:
@@ -135,12 +138,21 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
                           applies a DataParallel model over several devices.
                           If forward_func is given as the DataParallel model itself,
                           then it is not necessary to provide this argument.
+            reshape_transform (Callable, optional): For layers whose feature maps are not in dimension 1: a function
+                          that moves the entries of the layer's tensors to `(N, K, *space)`, such as
+                          `TokenGrid()` for the tokens `(N, T, C)` of a vision transformer and
+                          `channels_last_to_first` for `(N, *space, C)`. It is
+                          applied to all tensors of all layers, and to their derivatives.
+                          Default: None, the tensors are `(N, K, *space)`
         """
+        if reshape_transform is not None and not callable(reshape_transform):
+            raise TypeError(f"reshape_transform: expected a function or None, found {type(reshape_transform).__name__}")
         if not callable(forward_func):
             raise TypeError(f"forward_func: expected a module or a function, found {type(forward_func).__name__}")
         _check_layers(layer)
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         GradientAttribution.__init__(self, forward_func)
+        self.reshape_transform = reshape_transform
 
     def top_feature_maps(
         self, inputs: TensorOrTuple, target: TargetType = None, k: int = 5, **attribute_arguments: Any
@@ -228,7 +240,9 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         with exclusive_pass():
             question = _question(inputs, targets, additional_forward_args, grad_kwargs, formula)
             noise = noise_request.noise(question.inputs) if noise_request else None
-            layer_pass = LayerPass(self.forward_func, layers, self.device_ids, attribute_to_layer_input)
+            layer_pass = LayerPass(
+                self.forward_func, layers, self.device_ids, attribute_to_layer_input, self.reshape_transform
+            )
             parts = sample_layers(layer_pass, question, noise, formula.standard_error)
             wanted = noise if noise_request and noise_request.return_statistics else None
             order = torch.cat([part.examples for part in parts]).argsort()

@@ -8,7 +8,8 @@ import torch
 from captum.attr import LayerAttribution
 from torch import Tensor
 
-_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+# Linear interpolation in `torch.nn.functional.interpolate`, by the number of spatial dimensions.
+LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def fuse_maps(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
@@ -37,7 +38,7 @@ def fuse_maps(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
     shapes = [tuple(m.shape) for m in maps]
     if not shapes or {shape[:2] for shape in shapes} != {shapes[0][:2]} or {len(s) - 2 for s in shapes} != {len(size)}:
         raise ValueError(f"maps: expected maps (N, 1, *space) of {len(size)} spatial dimensions, found shapes {shapes}")
-    upsampled = [LayerAttribution.interpolate(m, tuple(size), _LINEAR[len(size)]) for m in maps]
+    upsampled = [LayerAttribution.interpolate(m, tuple(size), LINEAR[len(size)]) for m in maps]
     return torch.stack([_of_norm_one(m) for m in upsampled]).mean(0)
 
 

@@ -27,6 +27,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from captum_sgcampp.captum_internals import _reduce_list, _sort_key_list
+from captum_sgcampp.tokens import ReshapeTransform, check_channels_first, check_rearrangement
 
 # Gradients of several scores are taken together up to this size; the head needs some times as much beside them.
 LARGEST_GRADIENTS_BYTES = 32 * 2**20
@@ -76,6 +77,7 @@ class LayerPass:
         layers: the modules to observe.
         device_ids: order of the devices of a `DataParallel` model.
         attribute_to_layer_input: observe the layer's inputs, not its output.
+        reshape_transform: from the layer's tensors to `(rows, K, *space)`; None where they have that form.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class LayerPass:
         layers: Sequence[nn.Module],
         device_ids: list[int] | None = None,
         attribute_to_layer_input: bool = False,
+        reshape_transform: ReshapeTransform | None = None,
     ) -> None:
         self._forward_func = forward_func
         self._layers = layers
@@ -97,6 +100,7 @@ class LayerPass:
         )
         self._own_layout = False
         self._first = True
+        self._reshape = reshape_transform
 
     @contextmanager
     def run(
@@ -111,6 +115,7 @@ class LayerPass:
             additional_args: the arguments behind them.
             clean_every: keep the layer's values at rows 0, clean_every, 2 clean_every, ...; 0: keep none.
         """
+        first = self._first
         recorders = [_LayerRecorder(layer, self._to_input, clean_every, self._replicas) for layer in self._layers]
         with torch.set_grad_enabled(False), ExitStack() as stack:
             for recorder in recorders:
@@ -118,8 +123,18 @@ class LayerPass:
             output = self._until_it_runs(recorders, make_rows, additional_args)
             for recorder in recorders:
                 recorder.check()
+            if first:
+                self._check_layout(recorders)
             torch.set_grad_enabled(True)
-            yield LayerRun(output, recorders, self._device_ids)
+            yield LayerRun(output, recorders, self._device_ids, self._reshape)
+
+    def _check_layout(self, recorders: Sequence[_LayerRecorder]) -> None:
+        for layer, recorder in zip(self._layers, recorders, strict=True):
+            for cut in next(iter(recorder.leaves.values())):
+                if self._reshape is None:
+                    check_channels_first(self._forward_func, layer, cut.like.shape)
+                else:
+                    check_rearrangement(self._reshape, cut.like.shape)
 
     def _until_it_runs(
         self,
@@ -171,8 +186,15 @@ class LayerRun:
         tensors: how many tensors each layer has.
     """
 
-    def __init__(self, output: Any, recorders: Sequence[_LayerRecorder], device_ids: list[int] | None) -> None:
+    def __init__(
+        self,
+        output: Any,
+        recorders: Sequence[_LayerRecorder],
+        device_ids: list[int] | None,
+        reshape_transform: ReshapeTransform | None = None,
+    ) -> None:
         self.output = output
+        self._reshape = reshape_transform or (lambda tensor: tensor)
         self._recorders = recorders
         self._devices = _sort_key_list(list(recorders[0].leaves), device_ids)
         self.tensors = [len(recorder.leaves[self._devices[0]]) for recorder in recorders]
@@ -180,14 +202,15 @@ class LayerRun:
     @property
     def activations(self) -> tuple[Tensor, ...]:
         """The layers' tensors as they were when they were reached: `(rows, K, *space)` each, detached."""
-        return self._gather(
+        gathered = self._gather(
             [[recorder.activations[device] for recorder in self._recorders] for device in self._devices]
         )
+        return tuple(self._reshape(tensor) for tensor in gathered)
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """The shapes of the layers' tensors, rows of all devices together."""
-        parts = [[cut.like.shape for cut in self._cuts(device)] for device in self._devices]
+        parts = [[self._reshape(cut.like).shape for cut in self._cuts(device)] for device in self._devices]
         return [(sum(part[0] for part in shapes), *shapes[0][1:]) for shapes in zip(*parts, strict=True) if shapes[0]]
 
     def gradient(self, score: Tensor, *, keep_graph: bool = False, unused_is_zero: bool = False) -> tuple[Tensor, ...]:
@@ -216,8 +239,7 @@ class LayerRun:
         filled = [torch.zeros_like(cut.like) if g is None else g for g, cut in zip(gradients, cuts, strict=True)]
         count = len(filled) // len(self._devices)
         by_device = [tuple(filled[start : start + count]) for start in range(0, len(filled), count)]
-        result: tuple[Tensor, ...] = _reduce_list(by_device)
-        return result
+        return tuple(self._reshape(g) for g in _reduce_list(by_device))
 
     def gradients(self, scores: Sequence[Tensor], *, unused_is_zero: bool = False) -> list[tuple[Tensor, ...]]:
         """`g` of several scores of this pass: together in one backward pass, which reads the weights of the head once,

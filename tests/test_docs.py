@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from captum.attr import LayerAttribution
+from captum.attr import IntegratedGradients, LayerAttribution
 from PIL import Image
 from torch import Tensor, nn
 
@@ -58,6 +58,7 @@ def namespace() -> dict[str, Any]:
         "Image": Image,
         "Path": Path,
         "LayerAttribution": LayerAttribution,
+        "IntegratedGradients": IntegratedGradients,
         "net": net,
         "images": images,
         "method": method,

@@ -1,0 +1,64 @@
+"""The product of a class map with another attribution."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from captum.attr import LayerAttribution
+from torch import Tensor
+
+from captum_sgcampp.fusion import LINEAR
+
+Attributions = TypeVar("Attributions", Tensor, tuple[Tensor, ...])
+
+
+def multiply_by_map(attributions: Attributions, maps: Tensor, interpolate_mode: str | None = None) -> Attributions:
+    r"""
+    Multiplies an attribution of the input's size by a class map: the attribution says which pixels matter, the map
+    where the class is. Guided Grad-CAM is this product with guided backpropagation; integrated gradients, DeepLift,
+    occlusion or any other attribution of the input may stand in its place.
+
+    The map is taken as it is. Where its negative part should not count, compute it with `relu_attributions=True`. The
+    product inherits the arbitrary scale of the map; it does not add up to the score, even where the attribution did.
+
+    Args:
+
+        attributions (Tensor or tuple[Tensor, ...]): Attributions of the input or of several, `(N, C, *space)` each.
+        maps (Tensor): Map of the same examples, `(N, 1, *space)` with another spatial size: as `attribute` of a layer
+                    method gives it.
+        interpolate_mode (str, optional): How the map is brought to the size of the attributions, any mode of
+                    `torch.nn.functional.interpolate` for that number of dimensions.
+                    Default: None, linear interpolation ("linear", "bilinear" or "trilinear")
+
+    Returns:
+        *Tensor* or *tuple[Tensor, ...]*: of the shape of `attributions`.
+
+    Raises:
+        ValueError: attributions and map that do not fit together, or a mode that does not fit their dimensions.
+
+    Examples::
+
+        >>> maps = method.attribute(images, target=3, relu_attributions=True)
+        >>> pixels = IntegratedGradients(net).attribute(images, target=3, n_steps=8)
+        >>> multiply_by_map(pixels, maps).shape
+        torch.Size([2, 3, 32, 32])
+    """
+    if isinstance(attributions, tuple):
+        return tuple(_multiplied(values, maps, interpolate_mode) for values in attributions)
+    return _multiplied(attributions, maps, interpolate_mode)
+
+
+def _multiplied(attributions: Tensor, maps: Tensor, interpolate_mode: str | None) -> Tensor:
+    if maps.dim() - 2 not in LINEAR or attributions.dim() != maps.dim() or len(attributions) != len(maps):
+        raise ValueError(
+            "attributions: expected as many examples and spatial dimensions (1 to 3) as in the maps "
+            f"{tuple(maps.shape)}, found shape {tuple(attributions.shape)}"
+        )
+    mode = LINEAR[maps.dim() - 2] if interpolate_mode is None else interpolate_mode
+    try:
+        upsampled: Tensor = LayerAttribution.interpolate(maps, tuple(attributions.shape[2:]), mode)
+    except (NotImplementedError, ValueError) as error:
+        raise ValueError(
+            f"interpolate_mode: expected a mode for {maps.dim() - 2} spatial dimensions, found {mode!r}"
+        ) from error
+    return attributions * upsampled
