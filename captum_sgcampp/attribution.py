@@ -299,6 +299,7 @@ def _question(
         score=Softmax() if formula.score == "softmax" else formula.score,
         select=formula.select,
         unused_is_zero=bool(kwargs.get("allow_unused") or kwargs.get("materialize_grads")),
+        exact=formula.derivatives == "exact",
     )
 
 

@@ -86,26 +86,26 @@ def check_flag(argument: str, value: object) -> None:
         raise TypeError(f"{argument}: expected a bool, found {type(value).__name__} ({value!r})")
 
 
-def check_score(score: object) -> str | Softmax:
-    """The name of a score link, or `Softmax(classes)`."""
+def check_score(score: object, derivatives: str) -> None:
+    """The name of a score link, `Softmax(classes)`, or with exact derivatives also `"identity"` or a function."""
+    names = (*LINKS, "identity")
     if isinstance(score, Softmax):
-        return score
-    if not isinstance(score, str):
-        raise TypeError(f"score: expected one of {LINKS} or Softmax(classes=...), found {type(score).__name__}")
-    if score not in LINKS:
-        raise ValueError(f"score: expected one of {LINKS} or Softmax(classes=...), found {score!r}")
-    return score
+        return
+    if not isinstance(score, str) and (not callable(score) or isinstance(score, type)):
+        raise TypeError(
+            f"score: expected one of {names}, Softmax(classes=...) or a function, found {type(score).__name__}"
+        )
+    if isinstance(score, str) and score not in names:
+        raise ValueError(f"score: expected one of {names}, Softmax(classes=...) or a function, found {score!r}")
+    if derivatives == "closed_form" and score not in LINKS:
+        name = repr(score) if isinstance(score, str) else "a function"
+        raise ValueError(f"score: expected one of {LINKS} or Softmax(classes=...) with the closed form, found {name}")
 
 
 def check_derivatives(derivatives: object) -> None:
-    """`"closed_form"`; `"exact"` is not there yet."""
-    if derivatives == "exact":
-        raise NotImplementedError(
-            "derivatives: expected 'closed_form', found 'exact', which this version does not compute. The closed form "
-            "is exact where the network behind the layer is piecewise linear (ReLU, max-pooling, convolution, linear)"
-        )
-    if derivatives != "closed_form":
-        raise ValueError(f"derivatives: expected 'closed_form', found {derivatives!r}")
+    """`"closed_form"` or `"exact"`."""
+    if derivatives not in ("closed_form", "exact"):
+        raise ValueError(f"derivatives: expected 'closed_form' or 'exact', found {derivatives!r}")
 
 
 def check_grad_kwargs(grad_kwargs: object) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from captum_sgcampp.captum_internals import _reduce_list, _sort_key_list
+from captum_sgcampp.graph import Graph
 
 # One explanation at a time in the whole process: two of them never meet on one model. Other threads may run it freely.
 _ONE_EXPLANATION = threading.RLock()
@@ -94,9 +95,27 @@ class LayerPass:
         )
         self._first = True
 
+    def of_each_layer(self) -> list[LayerPass]:
+        """A pass for each of the layers alone."""
+        return [LayerPass(self._forward_func, [layer], self._device_ids, self._to_input) for layer in self._layers]
+
+    @property
+    def has_replicas(self) -> bool:
+        """Whether the model runs on several devices (`DataParallel`)."""
+        return self._replicas
+
+    @property
+    def can_widen(self) -> bool:
+        """Whether one row in front of the layer can be widened to several identical ones at the layer."""
+        return not self._graph_in_front
+
     @contextmanager
     def run(
-        self, make_rows: Callable[[], tuple[Tensor, ...]], additional_args: tuple[Any, ...], clean_every: int
+        self,
+        make_rows: Callable[[], tuple[Tensor, ...]],
+        additional_args: tuple[Any, ...],
+        clean_every: int,
+        rows_at_layer: int = 0,
     ) -> Iterator[LayerRun]:
         """One pass. Gradients are enabled in the block, and the hook stays until it ends: checkpoints run the layer
         again while they are differentiated.
@@ -105,8 +124,11 @@ class LayerPass:
             make_rows: makes the inputs, one row per noisy copy, in memory that the model may change.
             additional_args: the arguments behind them.
             clean_every: keep the layer's values at rows 0, clean_every, 2 clean_every, ...; 0: keep none.
+            rows_at_layer: the model gets one row, and goes on behind the layer with this many identical ones; 0: no.
         """
-        recorders = [_LayerRecorder(layer, self._to_input, clean_every, self._replicas) for layer in self._layers]
+        recorders = [
+            _LayerRecorder(layer, self._to_input, clean_every, self._replicas, rows_at_layer) for layer in self._layers
+        ]
         with torch.set_grad_enabled(False), ExitStack() as stack:
             for recorder in recorders:
                 stack.enter_context(recorder)
@@ -172,12 +194,42 @@ class LayerRun:
         parts = [[cut.like.shape for cut in self._cuts(device)] for device in self._devices]
         return [(sum(part[0] for part in shapes), *shapes[0][1:]) for shapes in zip(*parts, strict=True) if shapes[0]]
 
-    def gradient(self, score: Tensor, *, keep_graph: bool = False, unused_is_zero: bool = False) -> tuple[Tensor, ...]:
+    @property
+    def edges(self) -> list[Any]:
+        """Where each tensor of the layers enters the graph (on one device)."""
+        return [cut.edge for cut in self._cuts(self._devices[0])]
+
+    @property
+    def values(self) -> list[Tensor]:
+        """The layers' tensors (on one device), detached."""
+        return [cut.like.detach() for cut in self._cuts(self._devices[0])]
+
+    def graphs(self, score: Tensor) -> list[Graph]:
+        """For every tensor of the layers, the graph through which the score depends on it."""
+        return [Graph(score, cut.edge) for device in self._devices for cut in self._cuts(device)]
+
+    def goes_around(self) -> bool:
+        """Whether the output depends on a layer's tensor in another way than through the widened rows."""
+        others = [other for recorder in self._recorders for other in recorder.not_widened]
+        return any(Graph(self.output, other).inputs for other in others)
+
+    @contextmanager
+    def differentiating(self) -> Iterator[None]:
+        """To be held while gradients are taken."""
+        with ExitStack() as stack:
+            for recorder in self._recorders:
+                stack.enter_context(recorder.differentiating())
+            yield
+
+    def gradient(
+        self, score: Tensor, *, keep_graph: bool = False, unused_is_zero: bool = False, with_graph: bool = False
+    ) -> tuple[Tensor, ...]:
         """`g = dS/dA` for every row: tensors of the shapes `shapes`.
 
         Args:
             score: `S`, `(rows,)`.
             keep_graph: whether another gradient of the same pass follows.
+            with_graph: whether the gradient is to be differentiated again.
             unused_is_zero: whether a layer that the score does not depend on has the gradient 0, or raises.
         """
         cuts = [cut for device in self._devices for cut in self._cuts(device)]
@@ -188,10 +240,8 @@ class LayerRun:
             )
         gradients: tuple[Tensor | None, ...] = (None,) * len(cuts)
         if score.requires_grad:
-            with ExitStack() as stack:
-                for recorder in self._recorders:
-                    stack.enter_context(recorder.differentiating())
-                gradients = _grad(score, [cut.edge for cut in cuts], keep_graph)
+            with self.differentiating():
+                gradients = _grad(score, [cut.edge for cut in cuts], keep_graph, with_graph)
         if not unused_is_zero and any(g is None for g in gradients):
             raise RuntimeError(
                 "layer: expected a layer that the score depends on, found no path from it to the score (its output is "
@@ -211,9 +261,13 @@ class LayerRun:
         return result
 
 
-def _grad(score: Tensor, leaves: list[Any], keep_graph: bool) -> tuple[Tensor | None, ...]:
+def _grad(score: Tensor, leaves: list[Any], keep_graph: bool, with_graph: bool) -> tuple[Tensor | None, ...]:
+    ones = torch.ones_like(score)
+    keep_graph = keep_graph or with_graph
     try:
-        return torch.autograd.grad(score, leaves, torch.ones_like(score), retain_graph=keep_graph, allow_unused=True)
+        return torch.autograd.grad(
+            score, leaves, ones, retain_graph=keep_graph, create_graph=with_graph, allow_unused=True
+        )
     except RuntimeError as error:
         if "use_reentrant=True" in str(error):
             raise _reentrant_checkpoint() from error
@@ -223,11 +277,14 @@ def _grad(score: Tensor, leaves: list[Any], keep_graph: bool) -> tuple[Tensor | 
 class _LayerRecorder:
     """The hook on the layer: cuts the graph there and keeps what passes. A context manager around the model's pass."""
 
-    def __init__(self, layer: nn.Module, to_input: bool, clean_every: int, replicas: bool) -> None:
+    def __init__(
+        self, layer: nn.Module, to_input: bool, clean_every: int, replicas: bool, rows_at_layer: int = 0
+    ) -> None:
         self._layer = layer
         self._to_input = to_input
         self._clean_every = clean_every
         self._replicas = replicas
+        self._rows_at_layer = rows_at_layer
         self._in_place: list[Tensor] = []
         self._thread = threading.get_ident()
         self._differentiating = False
@@ -238,6 +295,7 @@ class _LayerRecorder:
         self._detach_again()
         self.leaves: dict[torch.device, tuple[_Cut, ...]] = {}
         self.activations: dict[torch.device, tuple[Tensor, ...]] = {}
+        self.not_widened: list[Any] = []  # where the model's own tensors enter the graph beside the widened ones
         self._problem: Exception | None = None
         self._in_checkpoint = False
 
@@ -332,6 +390,9 @@ class _LayerRecorder:
         torch.set_grad_enabled(True)
         cuts = tuple(_cut(tensor) for tensor in tensors)
         self._in_place += [cut.passed for cut in cuts if cut.in_place]
+        if self._rows_at_layer:
+            self.not_widened = [cut.edge for cut in cuts]
+            cuts = tuple(_widened_cut(tensor, self._rows_at_layer) for tensor in tensors)
         self.leaves[device] = cuts
         return tuple(cut.passed for cut in cuts)
 
@@ -378,6 +439,12 @@ def _cut(tensor: Tensor) -> _Cut:
         return _Cut(leaf, leaf, leaf.clone(), False)
     # In place, so that all who hold the tensor (hooks that ran before, the module itself) see the graph.
     return _Cut(leaf, leaf, tensor.copy_(leaf), True)
+
+
+def _widened_cut(tensor: Tensor, rows: int) -> _Cut:
+    """Instead of one row, `rows` identical ones, each of which can be varied on its own."""
+    leaf = tensor.detach().repeat(rows, *(1,) * (tensor.dim() - 1)).requires_grad_()
+    return _Cut(leaf, leaf, leaf.clone(), False)
 
 
 def _rebuild(output: Any, tensors: tuple[Tensor, ...]) -> Any:

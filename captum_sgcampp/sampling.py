@@ -13,11 +13,20 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from captum_sgcampp.captum_internals import TargetType
+from captum_sgcampp.exact_pass import ExactPass, Row, own_score
 from captum_sgcampp.model_pass import LayerPass, LayerRun
 from captum_sgcampp.moments import Derivatives, MomentSums, PowerSums
 from captum_sgcampp.noise import copies_of, draw_seed, noisy_rows, rewound_on_error
-from captum_sgcampp.scores import Softmax, exp_derivatives, sigmoid_derivatives, softmax_derivatives, softmax_margin
-from captum_sgcampp.targets import check_output, class_logits, repeat_target, select_scores
+from captum_sgcampp.scores import (
+    ScoreFunction,
+    Softmax,
+    exp_derivatives,
+    identity_derivatives,
+    sigmoid_derivatives,
+    softmax_derivatives,
+    softmax_margin,
+)
+from captum_sgcampp.targets import check_output, class_logits, competitors, repeat_target, select_scores
 
 # The score link softmax warns beyond this many gradients in one call.
 MANY_GRADIENTS = 1000
@@ -35,18 +44,20 @@ class Question:
         additional_args: the arguments behind them.
         per_example: which of these have one entry per example and grow with the rows.
         targets: in Captum's formats, plain ints; each is explained on its own, over the same copies.
-        score: score link: `"exp"`, `"sigmoid"` or a `Softmax`.
+        score: score link: `"exp"`, `"sigmoid"` or a `Softmax`; with exact derivatives also `"identity"` or a function.
         select: from the layer's activation, the selected entries (None: all); an error in them costs one pass only.
         unused_is_zero: whether a layer without influence has the gradient 0, or raises.
+        exact: whether to take true derivatives where the head is not piecewise linear.
     """
 
     inputs: tuple[Tensor, ...]
     additional_args: tuple[Any, ...]
     per_example: tuple[bool, ...]
     targets: tuple[TargetType, ...]
-    score: str | Softmax
+    score: str | Softmax | ScoreFunction
     select: Callable[[Tensor], Tensor | None]
     unused_is_zero: bool = False
+    exact: bool = False
 
     @property
     def examples(self) -> int:
@@ -109,6 +120,13 @@ class LayerSample:
     activation: Tensor
     selected: Tensor | None
     moments: MomentSums
+
+    def selected_in(self, example: int) -> Tensor | None:
+        """The selected entries of one example, broadcasting to `(K, *space)`; None: all."""
+        selected = self.selected
+        if selected is None or selected.dim() < self.activation.dim():
+            return selected
+        return selected[example if len(selected) > 1 else 0]
 
     def of(self, examples: Tensor) -> LayerSample:
         """The sample of some of the examples (indices)."""
@@ -213,6 +231,7 @@ class _Sampling:
         self._seed = seed
         self._chunk = noise.chunk if noise else 1
         self._finite = torch.tensor(True)
+        self._exact_pass: ExactPass | None = None  # once a head turns out not to be piecewise linear
         self._progress = tqdm(
             total=noise.nt_samples if noise else 1,
             desc="Smooth Grad-CAM++ copies",
@@ -274,6 +293,9 @@ class _Sampling:
 
     def _run(self, copies: range) -> None:
         """One pass of the model."""
+        if self._exact_pass is not None:
+            self._run_exactly(copies)
+            return
         question, noise = self.question, self._noise
         clean = not self.samples  # the clean example rides in the first pass
         repeats = len(copies) + clean
@@ -284,7 +306,12 @@ class _Sampling:
         )
         with self._layer_pass.run(make_rows, args, clean_every=repeats if clean else 0) as run:
             samples = self._start(run, repeats) if clean else self.samples
-            derivatives = self._derivatives(run, repeats) if copies or noise is None else []
+            needs_entries = question.exact and not self._is_piecewise_linear(run, repeats)
+            derivatives = self._derivatives(run, repeats) if (copies or noise is None) and not needs_entries else []
+        if needs_entries:
+            self.samples, self.tensors, self._exact_pass = samples, run.tensors, ExactPass(self._layer_pass)
+            self._run_exactly(copies)
+            return
         if derivatives and not samples[0].moments.copies:
             _check_scores(self._finite)
         self._count(samples, derivatives, skip=int(clean and noise is not None))
@@ -314,6 +341,49 @@ class _Sampling:
             for _ in question.targets
             for activation in run.activations
         ]
+
+    def _is_piecewise_linear(self, run: LayerRun, repeats: int) -> bool:
+        """Whether the closed form is exact: the scores that the link is applied to are piecewise linear in the layer."""
+        question = self.question
+        for target in question.targets:
+            output = check_output(run.output, target, question.examples * repeats)
+            score = select_scores(output, repeat_target(target, repeats, output.shape))
+            if isinstance(question.score, Softmax):
+                score = output
+            elif callable(question.score):
+                score = own_score(question.score, score)
+            if not all(graph.is_piecewise_linear() for graph in run.graphs(score)):
+                return False
+        return True
+
+    def _run_exactly(self, copies: range) -> None:
+        """The true derivatives for the next copies, one example and copy at a time."""
+        assert self._exact_pass is not None
+        for copy in copies if self._noise else range(1):
+            rows = [self._exact_pass.derivatives(self._row(example, copy)) for example in range(self.question.examples)]
+            derivatives = [Derivatives(*map(torch.cat, zip(*same, strict=True))) for same in zip(*rows, strict=True)]
+            for found in derivatives:
+                self._finite = self._finite.to(found.log_weight.device) & torch.isfinite(found.log_weight).all()
+            self._count(self.samples, [Derivatives(*map(_widened, found)) for found in derivatives], skip=0)
+            self._progress.update(1)
+
+    def _row(self, example: int, copy: int) -> Row:
+        """One example and copy."""
+        index = torch.tensor([example])
+        question, noise = self.question.of(index), self._noise and self._noise.of(index)
+        # The copy is made once: on some devices, noise made again in another memory format would not be the same.
+        row = _rows(question.inputs, noise, self._seed, range(copy, copy + 1), clean=False)
+        return Row(
+            make_rows=lambda rows: tuple(copies_of(x, rows) for x in row),
+            additional_args=question.additional_args,
+            per_example=question.per_example,
+            targets=question.targets,
+            score=question.score,
+            selected=[sample.selected_in(example) for sample in self.samples[: sum(self.tensors)]],
+            positive_only=noise is None,
+            unused_is_zero=question.unused_is_zero,
+            show_progress=bool(noise and noise.show_progress),
+        )
 
     def _derivatives(self, run: LayerRun, repeats: int) -> list[Derivatives]:
         """For every target and every tensor of the layers."""
@@ -353,15 +423,20 @@ def _check_activations(run: LayerRun, rows: int) -> None:
             raise ValueError(f"layer: expected an activation with one row per input row ({rows}), found shape {shape}")
 
 
+_LINKS: dict[Any, Callable[[Tensor, Tensor], Derivatives]] = {"exp": exp_derivatives, "sigmoid": sigmoid_derivatives}
+
+
 def _derivatives(
     run: LayerRun, output: Tensor, target: TargetType, question: Question, keep_graph: bool
 ) -> tuple[Tensor, tuple[Derivatives, ...]]:
     """`S` of every row, and the derivatives of the score link for every tensor of the layer."""
     score = select_scores(output, target)
+    if callable(question.score):
+        score = own_score(question.score, score)
     if isinstance(question.score, Softmax):
         return score.detach(), _softmax(run, output, target, question.score, question.unused_is_zero, keep_graph)
     gradients = run.gradient(score, keep_graph=keep_graph, unused_is_zero=question.unused_is_zero)
-    link = {"exp": exp_derivatives, "sigmoid": sigmoid_derivatives}[question.score]
+    link = _LINKS.get(question.score, identity_derivatives)
     return score.detach(), tuple(link(_widened(score.detach()), _widened(g)) for g in gradients)
 
 
@@ -369,7 +444,7 @@ def _softmax(
     run: LayerRun, output: Tensor, target: TargetType, softmax: Softmax, unused_is_zero: bool, keep_graph: bool
 ) -> tuple[Derivatives, ...]:
     logits, own = class_logits(output, target)
-    counted, columns = _competitors(logits, own, softmax)
+    counted, columns = competitors(logits, own, softmax.classes)
     position = (columns[None, :] == own[:, None]).to(torch.int8).argmax(1)
     values = _widened(logits.detach())[:, columns].masked_fill(~counted, -torch.inf)
     margin = softmax_margin(values, position)
@@ -383,22 +458,6 @@ def _softmax(
         for total, other, mine in zip(sums, gradients, own_gradients, strict=True):
             total.add(margin.others[:, number], _widened(other) - mine)
     return tuple(softmax_derivatives(margin, total) for total in sums)
-
-
-def _competitors(logits: Tensor, own: Tensor, softmax: Softmax) -> tuple[Tensor, Tensor]:
-    """Which classes each row's softmax runs over, `(rows, columns)`, and those columns: the named classes and the
-    row's own target, never another example's."""
-    classes = logits.shape[1]
-    named = range(classes) if softmax.classes is None else sorted(softmax.classes)
-    if named and not 0 <= named[-1] < classes:
-        raise ValueError(f"score: expected classes from 0 to {classes - 1}, found {named[-1]}")
-    is_named = torch.zeros(classes, dtype=torch.bool, device=logits.device)
-    is_named[list(named)] = True
-    counted = is_named[None, :] | torch.nn.functional.one_hot(own, classes).bool()
-    if bool((counted.sum(1) < 2).any()):
-        raise ValueError("score: expected at least one class beside the target in Softmax(classes=...), found none")
-    columns = counted.any(0).nonzero()[:, 0]
-    return counted[:, columns], columns
 
 
 def _warn_of_many_gradients(question: Question, output: Tensor, copies: int) -> None:
