@@ -31,7 +31,7 @@ def along_entries(
     Returns:
         Two tensors `(K, *space)`, 0 at the other entries.
     """
-    second, third = torch.zeros_like(first[0]), torch.zeros_like(first[0])
+    second, third = first.new_zeros(first.shape[1:]), first.new_zeros(first.shape[1:])
     for chunk in entries.split(len(first)):
         direction = torch.zeros_like(first, memory_format=torch.contiguous_format)
         direction.flatten(1)[torch.arange(len(chunk)), chunk] = unit

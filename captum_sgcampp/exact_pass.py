@@ -26,10 +26,10 @@ from captum_sgcampp.targets import check_output, class_logits, competitors, repe
 
 # Rows behind the layer fill at most this many bytes with what the backward passes keep, as far as one forward pass
 # tells: the second and third derivative keep about six times as much as the first.
-CPU_BYTES = 256 * 2**20
+CPU_BYTES = 128 * 2**20
 ACCELERATOR_BYTES = 2 * 2**30
 GROWTH = 6
-MOST_ROWS = 128
+MOST_ROWS = 32
 
 # Equal rows must have equal scores and gradients within this share: rounding is far below, mixed rows are far above.
 SAME_WITHIN = 1e-2

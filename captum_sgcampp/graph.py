@@ -1,6 +1,6 @@
 """What the autograd graph between a score and a layer is made of: read from its nodes, never guessed from values.
 
-Node names are those of `torch.autograd.graph.Node.name()`.
+Node names are those of `torch.autograd.graph.Node.name()`, without the namespace.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _LINEAR = {
     "ConstantPadNdBackward0",
     "CopyBackwards",
     "ExpandBackward0",
+    "GatherBackward0",
     "HardtanhBackward0",
     "IndexBackward0",
     "LeakyReluBackward0",
@@ -56,6 +57,7 @@ _LINEAR = {
     "TBackward0",
     "ThresholdBackward0",
     "TransposeBackward0",
+    "UnbindBackward0",
     "UnsafeViewBackward0",
     "UnsqueezeBackward0",
     "UpsampleBilinear2DBackward0",
@@ -112,16 +114,11 @@ class Graph:
     def _leads_on(self, child: Any, number: int) -> bool:
         return child in self.inputs or (child, number) == self._target
 
-    @property
-    def names(self) -> set[str]:
-        """The names of the nodes."""
-        return {node.name() for node in self.inputs}
-
     def doubtful(self) -> str | None:
         """The name of an operation whose second or third derivative may be wrong without an error: one that is known
         for it, or one that brings a backward pass of its own (other than torch's hook of `nn.Module`)."""
         for node in self.inputs:
-            name = str(node.name())
+            name = _name(node)
             custom = isinstance(node, BackwardCFunction) and name != "BackwardHookFunctionBackward"
             if name in _WRONG or custom or "CppNode" in name:
                 return name
@@ -140,10 +137,10 @@ class Graph:
             users = [user for user in self.inputs if (node, number) in user.next_functions]
             if len(users) != 1 or len(self.inputs[users[0]]) != 1:
                 return False
-            if users[0].name() not in _SAME:
+            if _name(users[0]) not in _SAME:
                 break
             node, number = users[0], 0
-        return users[0].name() == "MeanBackward1" and _reduced(users[0]._saved_dim, dims) == set(range(2, dims))
+        return _name(users[0]) == "MeanBackward1" and _reduced(users[0]._saved_dim, dims) == set(range(2, dims))
 
 
 def _children_first(root: Any, stop: Any) -> Iterator[Any]:
@@ -160,8 +157,12 @@ def _children_first(root: Any, stop: Any) -> Iterator[Any]:
             stack += [(child, False) for child, _ in node.next_functions]
 
 
+def _name(node: Any) -> str:
+    return str(node.name()).removeprefix("torch::autograd::")
+
+
 def _is_linear(node: Any, on_path: list[int]) -> bool:
-    name = node.name()
+    name = _name(node)
     if name in _LINEAR:
         return True
     if name in _LINEAR_IN_EACH:
