@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from inspect import signature
 from typing import Any, Literal, NamedTuple
 
@@ -17,10 +17,11 @@ from captum_sgcampp.formula import ClassMap, Formula
 from captum_sgcampp.model_pass import LayerPass, exclusive_pass, usable_for_autograd
 from captum_sgcampp.noise import absolute_sigma, default_chunk, relative_sigma
 from captum_sgcampp.sampling import LEAST_COPIES, LayerSample, Noise, Question, sample_layers
-from captum_sgcampp.scores import Softmax
-from captum_sgcampp.selection import FeatureMaps, Neurons
-from captum_sgcampp.statistics import JACKKNIFE_GROUPS, SamplingStatistics, pole_shares
+from captum_sgcampp.scores import ScoreFunction, Softmax
+from captum_sgcampp.selection import FeatureMaps, Neurons, random_entries
+from captum_sgcampp.statistics import JACKKNIFE_GROUPS, SamplingStatistics, pole_shares, relative_norm
 from captum_sgcampp.targets import normal_target
+from captum_sgcampp.weights import alpha_coefficients
 
 TensorOrTuple = Tensor | tuple[Tensor, ...]
 
@@ -35,6 +36,23 @@ class TopFeatureMaps(NamedTuple):
 
     weights: Tensor
     indices: Tensor
+
+
+class ClosedFormError(NamedTuple):
+    """How far the closed form is from the true derivatives at some entries of a layer: L2 norm of the difference
+    divided by that of the true values, `(N,)` each. 0 behind piecewise linear heads.
+
+    Attributes:
+        d1, d2, d3: of the first, second and third derivative.
+        terms: of `alpha * relu(D_1)`, whose sum is the weight of a feature map.
+        entries: how many entries were compared (int64).
+    """
+
+    d1: Tensor
+    d2: Tensor
+    d3: Tensor
+    terms: Tensor
+    entries: Tensor
 
 
 class _Explanation(NamedTuple):
@@ -205,6 +223,58 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         statistics = bool(attribute_arguments.get("return_statistics", False))
         return [_result(layers, isinstance(self.layer, list), statistics) for layers in results]
 
+    def closed_form_error(
+        self,
+        inputs: TensorOrTuple,
+        target: TargetType = None,
+        entries: int = 64,
+        generator: Generator | None = None,
+        *,
+        score: str | Softmax = "exp",
+        additional_forward_args: object | None = None,
+        attribute_to_layer_input: bool = False,
+    ) -> ClosedFormError:
+        r"""
+        How far `derivatives="closed_form"` is from `"exact"` for this model, layer and class, at random entries of the
+        layer with a positive first derivative (the others have no part in the map), without noise.
+
+        Args:
+
+            inputs, target, score, additional_forward_args, attribute_to_layer_input: as in `attribute`.
+            entries (int, optional): How many entries of each example are compared, fewer where fewer have a positive
+                        derivative. Default: 64
+            generator (torch.Generator, optional): Source of the choice.
+                        Default: None, the global CPU generator
+
+        Returns:
+            *ClosedFormError* of relative errors per example.
+
+        Examples::
+
+            >>> method = LayerGradCamPlusPlus(net, net.conv)
+            >>> method.closed_form_error(images, target=3, entries=8).terms  # net has ReLUs and max-pooling only
+            tensor([0., 0.])
+        """
+        checks.check_count("entries", entries)
+        checks.check_generator(generator)
+        formula = Formula(score=score)
+        checks.check_flag("attribute_to_layer_input", attribute_to_layer_input)
+        with exclusive_pass():
+            question = _question(inputs, (target,), additional_forward_args, None, formula)
+            layers = self.layer if isinstance(self.layer, list) else [self.layer]
+            layer_pass = LayerPass(self.forward_func, layers, self.device_ids, attribute_to_layer_input)
+            closed = sample_layers(layer_pass, question, None, formula.standard_error)[0].samples
+            if len(closed) > 1:
+                raise ValueError(f"layer: expected one layer of one tensor, found {len(closed)} tensors")
+            chosen = random_entries(closed[0].moments.mean().d1 > 0, entries, generator)
+            exact = sample_layers(
+                layer_pass,
+                replace(question, exact=True, select=lambda activation: chosen),
+                None,
+                formula.standard_error,
+            )[0].samples
+        return _closed_form_error(closed[0], exact[0], chosen)
+
     def _check_names(self, attribute_arguments: dict[str, Any]) -> None:
         known = signature(self.attribute).parameters
         for name in attribute_arguments:
@@ -303,6 +373,18 @@ def _question(
     )
 
 
+def _closed_form_error(closed: LayerSample, exact: LayerSample, chosen: Tensor) -> ClosedFormError:
+    """Both with the scale of the closed form, whose first derivative has the largest magnitude 1."""
+    found, true = closed.moments.mean(), exact.moments.mean()
+    ratio = (true.scale / torch.where(found.scale > 0, found.scale, 1)).reshape(-1, *(1,) * (chosen.dim() - 1))
+    parts = [(d * ratio**p, c) for p, (d, c) in enumerate(zip(true[:3], found[:3], strict=True), start=1)]
+    (d1, c1), (d2, c2), (d3, c3) = parts
+    scaled = closed.activation * found.scale.reshape(ratio.shape)
+    terms = (alpha_coefficients(d2, d3, scaled) * d1, alpha_coefficients(c2, c3, scaled) * c1)
+    e1, e2, e3, of_terms = (relative_norm((c - d) * chosen, d * chosen) for d, c in (*parts, terms))
+    return ClosedFormError(e1, e2, e3, of_terms, chosen.flatten(1).sum(1))
+
+
 def _check_finite(maps: list[Tensor]) -> None:
     if not all(bool(torch.isfinite(m).all()) for m in maps):
         raise RuntimeError(
@@ -359,7 +441,7 @@ class LayerGradCamPlusPlus(_LayerCamPlusPlus):
         *,
         feature_maps: FeatureMaps = None,
         neurons: Neurons = None,
-        score: str | Softmax = "exp",
+        score: str | Softmax | ScoreFunction = "exp",
         derivatives: str = "closed_form",
         bound_alpha: bool = False,
     ) -> Any:
@@ -401,10 +483,19 @@ class LayerGradCamPlusPlus(_LayerCamPlusPlus):
                         layer's spatial shape, or one that broadcasts to its activation. Weights are summed over them,
                         and the map is 0 elsewhere. `box_to_neurons` makes them from a box in input pixels.
                         Default: None, all
-            score (str or Softmax, optional): Score link `Y`: `"exp"`, `"sigmoid"`, `"softmax"` or
-                        `Softmax(classes=...)` (experimental; one gradient per class).
+            score (str, Softmax or function, optional): Score link `Y`: `"exp"`, `"sigmoid"`, `"softmax"` or
+                        `Softmax(classes=...)` (experimental; in closed form, one gradient per class). With exact
+                        derivatives also `"identity"`, the logit itself, or a function of one's own from the
+                        selected scores `(rows,)` to as many; the copies then count equally.
                         Default: `"exp"`
-            derivatives (str, optional): `"closed_form"`.
+            derivatives (str, optional): `"closed_form"` takes the powers of the gradient, which are the derivatives of
+                        the score behind piecewise linear heads. `"exact"` gives the true derivatives along
+                        every single entry of the layer behind any head (SiLU, GELU, attention, normalisation) by
+                        automatic differentiation, at about ten forward passes of the head for each entry and copy.
+                        Heads that are piecewise linear are recognised and cost nothing more; in front of global
+                        average pooling one entry for each feature map is enough; only the selected entries
+                        are differentiated. Expects float32 or float64, and refuses operations that PyTorch
+                        differentiates wrongly. `closed_form_error` says what the choice means for a model.
                         Default: `"closed_form"`
             bound_alpha (bool, optional): Whether to clamp alpha to [0, 1/2], where it lies for one sample with
                         `A >= 0` and `g > 0`.
@@ -496,7 +587,7 @@ class LayerSmoothGradCamPlusPlus(_LayerCamPlusPlus):
         max_nt_samples: int = 64,
         feature_maps: FeatureMaps = None,
         neurons: Neurons = None,
-        score: str | Softmax = "exp",
+        score: str | Softmax | ScoreFunction = "exp",
         derivatives: str = "closed_form",
         bound_alpha: bool = False,
     ) -> Any:

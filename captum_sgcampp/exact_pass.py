@@ -147,8 +147,8 @@ class _ExactLayer:
                 run = stack.enter_context(self._pass.run(lambda: row.make_rows(self._rows), row.args(self._rows), 0))
                 if not _rows_are_equal(run, row):
                     raise RuntimeError(
-                        "forward_func: expected scores of each row that depend on that row alone, found equal rows with "
-                        "different scores or gradients"
+                        "forward_func: expected scores of each row that depend on that row alone, found equal rows "
+                        "with different scores or gradients"
                     )
             yield run
 
@@ -214,8 +214,8 @@ def own_score(score: ScoreFunction, picked: Tensor) -> Tensor:
 def _check_graphs(score: Tensor, graphs: list[Graph]) -> None:
     if score.dtype not in (torch.float32, torch.float64):
         raise TypeError(
-            f"derivatives: expected scores in float32 or float64 for 'exact', found {score.dtype}, which is too coarse for "
-            "third derivatives; use model.float() or 'closed_form'"
+            f"derivatives: expected scores in float32 or float64 for 'exact', found {score.dtype}, too coarse for third "
+            "derivatives; use model.float() or 'closed_form'"
         )
     for graph in graphs:
         if (name := graph.doubtful()) is not None:
@@ -225,9 +225,7 @@ def _check_graphs(score: Tensor, graphs: list[Graph]) -> None:
             )
 
 
-def _along(
-    run: LayerRun, number: int, gradient: Tensor, pooled: bool, mask: Tensor | None, row: Row
-) -> AlongEntries:
+def _along(run: LayerRun, number: int, gradient: Tensor, pooled: bool, mask: Tensor | None, row: Row) -> AlongEntries:
     """The derivatives of `s` along the entries of one tensor that have a part in the map: one row."""
     first = gradient.detach()[0]
     unit = _largest(run.values[number])
@@ -261,9 +259,7 @@ def _rows_are_equal(run: LayerRun, row: Row) -> bool:
     """Whether equal rows have equal scores and gradients, but for rounding: no row depends on the others."""
     score = _scalar(run, row.targets[0], row.score)[1]
     gradients = run.gradient(score, keep_graph=True, unused_is_zero=row.unused_is_zero)
-    return all(
-        not bool((rows - rows[:1]).norm() > SAME_WITHIN * rows.norm()) for rows in (score.detach(), *gradients)
-    )
+    return all(not bool((rows - rows[:1]).norm() > SAME_WITHIN * rows.norm()) for rows in (score.detach(), *gradients))
 
 
 @contextmanager

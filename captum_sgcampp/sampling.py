@@ -343,7 +343,7 @@ class _Sampling:
         ]
 
     def _is_piecewise_linear(self, run: LayerRun, repeats: int) -> bool:
-        """Whether the closed form is exact: the scores that the link is applied to are piecewise linear in the layer."""
+        """Whether the closed form is exact: what the link is applied to is piecewise linear in the layer."""
         question = self.question
         for target in question.targets:
             output = check_output(run.output, target, question.examples * repeats)

@@ -110,7 +110,9 @@ def test_smooth_maps_are_those_of_finite_differences(score: Any) -> None:
     copies = received[[not torch.equal(row, x[0]) for row in received]]
     assert len(copies) == 3
     assert alike(found[0], stencil_map(model.head, model.layer, torch.cat([x, copies]), score))
-    wider = method.attribute(x, TARGET, generator=torch.Generator().manual_seed(0), **options | {"nt_samples_batch_size": 4})
+    wider = method.attribute(
+        x, TARGET, generator=torch.Generator().manual_seed(0), **options | {"nt_samples_batch_size": 4}
+    )
     assert relative_error(wider, found) < 1e-12
 
 
@@ -165,7 +167,9 @@ class Adding(Concatenating):
 
 @pytest.mark.parametrize("score", ["exp", "sigmoid", "softmax"])
 @pytest.mark.parametrize("to_input", [False, True])
-@pytest.mark.parametrize("make, name", [(ConvNet, "relu1"), (ConvNet, "fc1"), (Concatenating, "layer"), (Adding, "layer")])
+@pytest.mark.parametrize(
+    "make, name", [(ConvNet, "relu1"), (ConvNet, "fc1"), (Concatenating, "layer"), (Adding, "layer")]
+)
 def test_closed_form_is_exact_behind_piecewise_linear_heads(
     make: Any, name: str, to_input: bool, score: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,7 +367,7 @@ HEADS: dict[str, Callable[[Tensor], Tensor]] = {
 def test_derivatives_of_operations_are_those_of_finite_differences(name: str) -> None:
     generator = torch.Generator().manual_seed(1)
     a = torch.randn(4, 6, 6, generator=generator, **WIDE)
-    a = a + 0.3 * a.sign()  # away from the kink of the ReLU
+    a = a.clamp(-2.3, 2.3) + 0.3 * a.sign()  # away from the kinks at 0 and 3
     entries = torch.randperm(a.numel(), generator=generator)[:5]
 
     def s(z: Tensor) -> Tensor:
@@ -464,7 +468,9 @@ def test_what_would_be_silently_wrong_is_refused_by_name(activation: nn.Module, 
 def test_half_precision_is_refused(dtype: torch.dtype) -> None:
     model = SmallNet(nn.SiLU()).to(dtype)
     x = images(2, size=6).to(dtype)
-    refused(LayerGradCamPlusPlus, TypeError, "derivatives", model=model, layer=model.layer, inputs=x, derivatives="exact")
+    refused(
+        LayerGradCamPlusPlus, TypeError, "derivatives", model=model, layer=model.layer, inputs=x, derivatives="exact"
+    )
 
 
 @pytest.mark.parametrize(
@@ -508,3 +514,53 @@ def test_auto_stops_with_exact_derivatives() -> None:
         x, TARGET, derivatives="exact", nt_samples="auto", tolerance=0.2, return_statistics=True
     )
     assert (statistics.nt_samples >= 4).all() and (statistics.nt_samples < 64).any()
+
+
+def test_error_of_the_closed_form_is_that_of_all_entries() -> None:
+    """Against the true derivatives by finite differences, at all entries with a positive first derivative."""
+    model, x = SmallNet(nn.SiLU()), images(2, size=6).double()
+    method = LayerGradCamPlusPlus(model, model.layer)
+    found = method.closed_form_error(x, TARGET, entries=1000)
+    for number in range(2):
+        a = model.layer(x[number : number + 1]).detach()[0].requires_grad_()
+        (g,) = torch.autograd.grad(model.head(a[None])[0, TARGET], a)
+        score = float(model.head(a[None])[0, TARGET])
+        places = [tuple(place) for place in (g > 0).nonzero().tolist()]
+        true = torch.tensor(
+            [
+                stencil_derivatives(lambda z: (model.head(z)[:, TARGET] - score).exp(), a.detach(), place, 0.05)
+                for place in places
+            ],
+            **WIDE,
+        )
+        closed = torch.stack([g[place] ** torch.arange(1, 4) for place in places]).detach()
+        total = torch.stack([a[place[0]].sum() for place in places]).detach()
+        terms = [d[:, 1] / (2 * d[:, 1] + d[:, 2] * total) * d[:, 0] for d in (true, closed)]
+        for p, error in enumerate((found.d1, found.d2, found.d3)):
+            assert error[number].item() == pytest.approx(relative_error(closed[:, p], true[:, p]), rel=1e-4, abs=1e-9)
+        assert found.terms[number].item() == pytest.approx(relative_error(terms[1], terms[0]), rel=1e-4)
+        assert found.entries[number] == len(places)
+
+
+@pytest.mark.parametrize("score", ["exp", "softmax"])
+def test_error_of_the_closed_form_is_0_behind_piecewise_linear_heads(score: str, no_shortcuts: None) -> None:
+    model, x = ConvNet().double(), images(2).double()
+    method = LayerSmoothGradCamPlusPlus(model, model.relu1)
+    found = method.closed_form_error(x, [1, 3], entries=10, score=score, generator=torch.Generator().manual_seed(0))
+    assert found.entries.tolist() == [10, 10]
+    assert all((error < 1e-9).all() for error in found[:-1])
+
+
+@pytest.mark.parametrize(
+    "arguments, names, error",
+    [
+        ({"entries": 0}, "entries", ValueError),
+        ({"score": "identity"}, "score", ValueError),
+        ({"derivatives": "exact"}, "derivatives", TypeError),
+        ({"generator": 3}, "generator", TypeError),
+    ],
+)
+def test_arguments_of_the_error_of_the_closed_form(arguments: dict[str, Any], names: str, error: Any) -> None:
+    model = ConvNet()
+    with pytest.raises(error, match=f"^{names}: expected .*found"):
+        LayerGradCamPlusPlus(model, model.relu1).closed_form_error(images(), 1, **arguments)
