@@ -214,8 +214,8 @@ def own_score(score: ScoreFunction, picked: Tensor) -> Tensor:
 def _check_graphs(score: Tensor, graphs: list[Graph]) -> None:
     if score.dtype not in (torch.float32, torch.float64):
         raise TypeError(
-            f"derivatives: expected scores in float32 or float64 for 'exact', found {score.dtype}, too coarse for third "
-            "derivatives; use model.float() or 'closed_form'"
+            f"derivatives: expected scores in float32 or float64 for 'exact', found {score.dtype}, too coarse for "
+            "third derivatives; use model.float() or 'closed_form'"
         )
     for graph in graphs:
         if (name := graph.doubtful()) is not None:
