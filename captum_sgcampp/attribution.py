@@ -295,10 +295,16 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         formula = Formula(**formula_arguments)
         checks.check_flag("attribute_to_layer_input", attribute_to_layer_input)
         layers = self.layer if isinstance(self.layer, list) else [self.layer]
-        with exclusive_pass():
+        create_graph = bool(checks.check_grad_kwargs(grad_kwargs).get("create_graph"))
+        with exclusive_pass(), torch.set_grad_enabled(create_graph):
             question = _question(inputs, targets, additional_forward_args, grad_kwargs, formula)
             noise = noise_request.noise(question.inputs) if noise_request else None
-            layer_pass = LayerPass(self.forward_func, layers, self.device_ids, attribute_to_layer_input)
+            layer_pass = LayerPass(
+                self.forward_func, layers, self.device_ids, attribute_to_layer_input, keep_graph=create_graph
+            )
+            if create_graph:
+                auto = noise is not None and noise.tolerance is not None
+                checks.check_create_graph(question.exact, auto, layer_pass.has_replicas)
             parts = sample_layers(layer_pass, question, noise, formula.standard_error)
             wanted = noise if noise_request and noise_request.return_statistics else None
             order = torch.cat([part.examples for part in parts]).argsort()
@@ -335,6 +341,7 @@ def _explanation(formula: Formula, sample: LayerSample, noise: Noise | None) -> 
     return _Explanation(result.maps, result.weights, statistics)
 
 
+@torch.no_grad()
 def _statistics(formula: Formula, sample: LayerSample, result: ClassMap, noise: Noise) -> SamplingStatistics:
     d1 = sample.moments.mean().d1
     examples = len(sample.activation)
@@ -358,10 +365,11 @@ def _question(
 ) -> Question:
     tensors = checks.check_inputs(inputs)
     kwargs = checks.check_grad_kwargs(grad_kwargs)
+    create_graph = bool(kwargs.get("create_graph"))
     additional_args = _format_additional_forward_args(additional_forward_args) or ()
     return Question(
-        inputs=tuple(usable_for_autograd(x) for x in tensors),
-        additional_args=tuple(usable_for_autograd(value) for value in additional_args),
+        inputs=tuple(usable_for_autograd(x, create_graph) for x in tensors),
+        additional_args=tuple(usable_for_autograd(value, create_graph) for value in additional_args),
         per_example=tuple(
             isinstance(value, Tensor) and value.dim() > 0 and len(value) == len(tensors[0]) for value in additional_args
         ),
@@ -370,6 +378,7 @@ def _question(
         select=formula.select,
         unused_is_zero=bool(kwargs.get("allow_unused") or kwargs.get("materialize_grads")),
         exact=formula.derivatives == "exact",
+        create_graph=create_graph,
     )
 
 
@@ -419,7 +428,7 @@ class LayerGradCamPlusPlus(_LayerCamPlusPlus):
     piecewise linear (ReLU, max-pooling, convolutions, linear layers); elsewhere it is an approximation.
 
     As in Captum's `LayerGradCam`, the final ReLU of the papers is applied on request only (`relu_attributions=True`).
-    Maps are in float32 (float64 for a float64 model), detached and contiguous.
+    Maps are in float32 (float64 for a float64 model), contiguous, and detached but with `create_graph`.
 
     Give the model's logits, not its probabilities. A model in training mode with batch normalisation or dropout is
     refused, since its rows depend on each other or on chance.
@@ -473,7 +482,9 @@ class LayerGradCamPlusPlus(_LayerCamPlusPlus):
                         Default: True
             grad_kwargs (Dict[str, Any], optional): `{"materialize_grads": True}` or
                         `{"allow_unused": True}` take the gradient of a layer that the score does
-                        not depend on as zero.
+                        not depend on as zero. `{"create_graph": True}` gives maps that can be differentiated with
+                        respect to the model's parameters and the inputs, for losses on maps; the graph of all
+                        passes is kept (closed form, a fixed number of copies, one device).
                         Default: None
             feature_maps (int, sequence of ints, slice or bool tensor, optional): Feature maps that
                         make the map: indices, or a bool tensor `(K,)` or `(N, K)`.

@@ -108,6 +108,13 @@ def check_derivatives(derivatives: object) -> None:
         raise ValueError(f"derivatives: expected 'closed_form' or 'exact', found {derivatives!r}")
 
 
+def check_create_graph(exact: bool, auto: bool, replicas: bool) -> None:
+    """What a differentiable map cannot be combined with."""
+    for found, name in ((exact, "derivatives='exact'"), (auto, "nt_samples='auto'"), (replicas, "DataParallel")):
+        if found:
+            raise ValueError(f"grad_kwargs: expected create_graph=False with {name}, found True")
+
+
 def check_grad_kwargs(grad_kwargs: object) -> dict[str, Any]:
     """Keyword arguments of `torch.autograd.grad` that keep their meaning here."""
     if grad_kwargs is None:
@@ -118,9 +125,8 @@ def check_grad_kwargs(grad_kwargs: object) -> dict[str, Any]:
         if name not in GRAD_KWARGS:
             raise ValueError(f"grad_kwargs: expected keys among {GRAD_KWARGS}, found {name!r}")
         check_flag(f"grad_kwargs[{name!r}]", value)
-    for name in ("create_graph", "is_grads_batched"):
-        if grad_kwargs.get(name):
-            raise NotImplementedError(
-                f"grad_kwargs: expected {name}=False, found True, which this version does not support"
-            )
+    if grad_kwargs.get("is_grads_batched"):
+        raise NotImplementedError(
+            "grad_kwargs: expected is_grads_batched=False, found True, which this version does not support"
+        )
     return dict(grad_kwargs)

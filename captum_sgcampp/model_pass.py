@@ -59,9 +59,10 @@ def exclusive_pass() -> Iterator[None]:
         yield
 
 
-def usable_for_autograd(value: Any) -> Any:
-    """`value` detached; a copy of it where it is a tensor made in inference mode, which autograd refuses."""
-    if not isinstance(value, Tensor):
+def usable_for_autograd(value: Any, keep_graph: bool = False) -> Any:
+    """`value` detached, if its graph is not to be kept; a copy of it where it is a tensor made in inference mode, which
+    autograd refuses."""
+    if not isinstance(value, Tensor) or (keep_graph and not value.is_inference()):
         return value
     return value.clone() if value.is_inference() else value.detach()
 
@@ -74,6 +75,7 @@ class LayerPass:
         layers: the modules to observe.
         device_ids: order of the devices of a `DataParallel` model.
         attribute_to_layer_input: observe the layer's inputs, not its output.
+        keep_graph: keep the whole graph of the model, for maps that are to be differentiated.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class LayerPass:
         layers: Sequence[nn.Module],
         device_ids: list[int] | None = None,
         attribute_to_layer_input: bool = False,
+        keep_graph: bool = False,
     ) -> None:
         self._forward_func = forward_func
         self._layers = layers
@@ -90,8 +93,9 @@ class LayerPass:
         self._replicas = isinstance(forward_func, nn.DataParallel) or device_ids is not None
         # The layer's inputs may have other uses in front of the hook. DataParallel gathers its replicas' outputs on
         # this thread, where gradients must be enabled for that. Backward hooks want gradients of the layer's inputs.
+        self._keep_graph = keep_graph
         self._graph_in_front = (
-            attribute_to_layer_input or self._replicas or any(layer._backward_hooks for layer in layers)
+            keep_graph or attribute_to_layer_input or self._replicas or any(layer._backward_hooks for layer in layers)
         )
         self._first = True
 
@@ -127,7 +131,8 @@ class LayerPass:
             rows_at_layer: the model gets one row, and goes on behind the layer with this many identical ones; 0: no.
         """
         recorders = [
-            _LayerRecorder(layer, self._to_input, clean_every, self._replicas, rows_at_layer) for layer in self._layers
+            _LayerRecorder(layer, self._to_input, clean_every, self._replicas, rows_at_layer, self._keep_graph)
+            for layer in self._layers
         ]
         with torch.set_grad_enabled(False), ExitStack() as stack:
             for recorder in recorders:
@@ -153,6 +158,7 @@ class LayerPass:
         return _AGAIN
 
     def _call(self, make_rows: Callable[[], tuple[Tensor, ...]], additional_args: tuple[Any, ...]) -> Any:
+        torch.set_grad_enabled(self._keep_graph)
         rows = make_rows()
         torch.set_grad_enabled(self._graph_in_front)
         if self._graph_in_front and self._to_input:
@@ -183,7 +189,8 @@ class LayerRun:
 
     @property
     def activations(self) -> tuple[Tensor, ...]:
-        """The layers' tensors as they were when they were reached: `(rows, K, *space)` each, detached."""
+        """The layers' tensors as they were when they were reached: `(rows, K, *space)` each, detached but where the
+        graph is kept."""
         return self._gather(
             [[recorder.activations[device] for recorder in self._recorders] for device in self._devices]
         )
@@ -278,13 +285,20 @@ class _LayerRecorder:
     """The hook on the layer: cuts the graph there and keeps what passes. A context manager around the model's pass."""
 
     def __init__(
-        self, layer: nn.Module, to_input: bool, clean_every: int, replicas: bool, rows_at_layer: int = 0
+        self,
+        layer: nn.Module,
+        to_input: bool,
+        clean_every: int,
+        replicas: bool,
+        rows_at_layer: int = 0,
+        keep_graph: bool = False,
     ) -> None:
         self._layer = layer
         self._to_input = to_input
         self._clean_every = clean_every
         self._replicas = replicas
         self._rows_at_layer = rows_at_layer
+        self._keep_graph = keep_graph
         self._in_place: list[Tensor] = []
         self._thread = threading.get_ident()
         self._differentiating = False
@@ -311,7 +325,7 @@ class _LayerRecorder:
 
     def _detach_again(self) -> None:
         """Take the graph from the tensors that were cut in place: the model may keep them beyond the pass."""
-        for tensor in self._in_place:
+        for tensor in [] if self._keep_graph else self._in_place:
             tensor.detach_()
         self._in_place = []
 
@@ -386,7 +400,8 @@ class _LayerRecorder:
             return None
         if self._clean_every:
             # A copy: the model may change the tensor in place.
-            self.activations[device] = tuple(tensor.detach()[:: self._clean_every].clone() for tensor in tensors)
+            seen = tensors if self._keep_graph else [tensor.detach() for tensor in tensors]
+            self.activations[device] = tuple(tensor[:: self._clean_every].clone() for tensor in seen)
         torch.set_grad_enabled(True)
         cuts = tuple(_cut(tensor) for tensor in tensors)
         self._in_place += [cut.passed for cut in cuts if cut.in_place]

@@ -48,6 +48,7 @@ class Question:
         select: from the layer's activation, the selected entries (None: all); an error in them costs one pass only.
         unused_is_zero: whether a layer without influence has the gradient 0, or raises.
         exact: whether to take true derivatives where the head is not piecewise linear.
+        create_graph: whether the maps are to be differentiated.
     """
 
     inputs: tuple[Tensor, ...]
@@ -58,6 +59,7 @@ class Question:
     select: Callable[[Tensor], Tensor | None]
     unused_is_zero: bool = False
     exact: bool = False
+    create_graph: bool = False
 
     @property
     def examples(self) -> int:
@@ -434,29 +436,40 @@ def _derivatives(
     if callable(question.score):
         score = own_score(question.score, score)
     if isinstance(question.score, Softmax):
-        return score.detach(), _softmax(run, output, target, question.score, question.unused_is_zero, keep_graph)
-    gradients = run.gradient(score, keep_graph=keep_graph, unused_is_zero=question.unused_is_zero)
+        return score.detach(), _softmax(run, output, target, question.score, question, keep_graph)
+    gradients = _gradients(run, score, question, keep_graph)
     link = _LINKS.get(question.score, identity_derivatives)
-    return score.detach(), tuple(link(_widened(score.detach()), _widened(g)) for g in gradients)
+    values = _widened(score if question.create_graph else score.detach())
+    return score.detach(), tuple(link(values, g) for g in gradients)
+
+
+def _gradients(run: LayerRun, score: Tensor, question: Question, keep_graph: bool) -> list[Tensor]:
+    """`g` for every tensor of the layers, in float32 or wider."""
+    gradients = run.gradient(
+        score, keep_graph=keep_graph, unused_is_zero=question.unused_is_zero, with_graph=question.create_graph
+    )
+    return [_widened(g) for g in gradients]
 
 
 def _softmax(
-    run: LayerRun, output: Tensor, target: TargetType, softmax: Softmax, unused_is_zero: bool, keep_graph: bool
+    run: LayerRun, output: Tensor, target: TargetType, softmax: Softmax, question: Question, keep_graph: bool
 ) -> tuple[Derivatives, ...]:
     logits, own = class_logits(output, target)
     counted, columns = competitors(logits, own, softmax.classes)
     position = (columns[None, :] == own[:, None]).to(torch.int8).argmax(1)
-    values = _widened(logits.detach())[:, columns].masked_fill(~counted, -torch.inf)
+    values = _widened(logits if question.create_graph else logits.detach())[:, columns].masked_fill(
+        ~counted, -torch.inf
+    )
     margin = softmax_margin(values, position)
     picked = logits.gather(1, own[:, None])[:, 0]
-    own_gradients = [_widened(g) for g in run.gradient(picked, keep_graph=True, unused_is_zero=unused_is_zero)]
+    own_gradients = _gradients(run, picked, question, keep_graph=True)
     sums = [PowerSums(g) for g in own_gradients]
     rivals = [(number, column) for number, column in enumerate(columns.tolist()) if not bool((own == column).all())]
     for number, column in rivals:
         more = keep_graph or (number, column) != rivals[-1]
-        gradients = run.gradient(logits[:, column], keep_graph=more, unused_is_zero=unused_is_zero)
+        gradients = _gradients(run, logits[:, column], question, more)
         for total, other, mine in zip(sums, gradients, own_gradients, strict=True):
-            total.add(margin.others[:, number], _widened(other) - mine)
+            total.add(margin.others[:, number], other - mine)
     return tuple(softmax_derivatives(margin, total) for total in sums)
 
 

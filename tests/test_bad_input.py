@@ -198,7 +198,8 @@ FORMULA: list[tuple[str, dict[str, Any], Any]] = [
     ("attribute_to_layer_input", {"attribute_to_layer_input": 1}, TypeError),
     ("grad_kwargs", {"grad_kwargs": "create_graph"}, TypeError),
     ("grad_kwargs", {"grad_kwargs": {"grad_outputs": torch.ones(2)}}, ValueError),
-    ("grad_kwargs", {"grad_kwargs": {"create_graph": True}}, NotImplementedError),
+    ("grad_kwargs", {"grad_kwargs": {"is_grads_batched": True}}, NotImplementedError),
+    ("grad_kwargs", {"grad_kwargs": {"create_graph": True}, "derivatives": "exact"}, ValueError),
     (r"grad_kwargs\['allow_unused'\]", {"grad_kwargs": {"allow_unused": 1}}, TypeError),
 ]
 

@@ -319,6 +319,37 @@ batch_norm.eval()
 running = nn.InstanceNorm2d(4, affine=True, track_running_stats=True).double().eval()
 
 
+LINEAR = [
+    lambda z: F.max_pool2d(F.relu(z * 2 + 1), 2),
+    lambda z: torch.cat([F.hardtanh(z), z[:, :1] / 3], 1),
+    lambda z: batch_norm(F.leaky_relu(z, inplace=False)),
+    lambda z: F.interpolate(F.pad(z, (1, 1)), scale_factor=2, mode="bilinear") @ torch.ones(16, 3, **WIDE),
+]
+NOT_LINEAR = [
+    lambda z: z * z,
+    lambda z: z / (1 + z.abs()),
+    lambda z: 1 / z,
+    lambda z: z @ z,
+    lambda z: F.conv2d(z, z[:, :, :2, :2]),
+    lambda z: F.hardswish(z),
+    lambda z: F.relu(z).square(),
+    lambda z: F.batch_norm(z, None, None, training=True),
+    lambda z: F.prelu(z[:, :1], z[0, 0, 0, :1]),
+    lambda z: torch.addmm(z[0, 0], z[0, 0], z[0, 1])[None],
+]
+
+
+@pytest.mark.parametrize("head", LINEAR + NOT_LINEAR, ids=range(len(LINEAR + NOT_LINEAR)))
+def test_piecewise_linear_heads_are_told_from_others(head: Callable[[Tensor], Tensor]) -> None:
+    z = torch.randn(1, 4, 6, 6, **WIDE).requires_grad_()
+    score = head(z).flatten(1).sum(1)
+    assert Graph(score, z).is_piecewise_linear() == (head in LINEAR)
+    if head in LINEAR:  # and indeed
+        (first,) = torch.autograd.grad(score, z, create_graph=True)
+        second, third = along_entries(first, z, torch.arange(20), torch.tensor(1.0, **WIDE))
+        assert not second.any() and not third.any()
+
+
 def tokens(z: Tensor) -> Tensor:
     return z.flatten(2).transpose(1, 2)
 
