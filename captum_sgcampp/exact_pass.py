@@ -98,22 +98,24 @@ class _ExactLayer:
 
     def __init__(self, layer_pass: LayerPass) -> None:
         self._pass = layer_pass
-        self._rows = 0
+        self._rows, self._tensors = 0, 0
         self._widens = True
 
     def derivatives(self, row: Row, selected: Iterator[Tensor | None]) -> list[list[Derivatives]]:
         """For every target, every tensor of the layer."""
         with elementary_operations():
             if not self._rows:
-                self._rows, tensors = self._measure(row)
-                self._tensors = tensors
+                self._rows, self._tensors = self._measure(row)
             masks = [next(selected) for _ in range(self._tensors)]
             while True:
                 try:
                     return self._differentiate(row, masks)
-                except torch.OutOfMemoryError:
+                except torch.OutOfMemoryError as error:
                     if self._rows == 1:
-                        raise
+                        raise RuntimeError(
+                            "derivatives: expected a layer whose third derivatives fit into memory for 'exact', found "
+                            "one for which not even a single entry does"
+                        ) from error
                 self._halve()
 
     def _halve(self) -> None:

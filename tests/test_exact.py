@@ -535,6 +535,32 @@ def test_data_parallel_is_refused() -> None:
     )
 
 
+@pytest.mark.parametrize("failures", [1, 99])
+def test_where_memory_runs_out_fewer_entries_are_taken_at_a_time(
+    failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = SmallNet(nn.SiLU()), images(1, size=6).double()
+    method = LayerSmoothGradCamPlusPlus(model, model.layer)
+    options: Any = {"derivatives": "exact", "nt_samples": 2}
+    expected = method.attribute(x, TARGET, generator=torch.Generator().manual_seed(0), **options)
+    left = [failures]
+
+    def short_of_memory(*args: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise torch.OutOfMemoryError("full")
+        return along_entries(*args)
+
+    monkeypatch.setattr(exact_pass, "along_entries", short_of_memory)
+    with pytest.warns(UserWarning, match="derivatives: out of memory"):
+        if failures == 99:
+            with pytest.raises(RuntimeError, match=r"^derivatives: expected .*memory.*found"):
+                method.attribute(x, TARGET, **options)
+        else:
+            found = method.attribute(x, TARGET, generator=torch.Generator().manual_seed(0), **options)
+            assert relative_error(found, expected) < 1e-12
+
+
 def test_identity_behind_a_piecewise_linear_head_has_no_second_derivative() -> None:
     model, x = ConvNet().double(), images().double()
     assert not LayerGradCamPlusPlus(model, model.relu2).attribute(x, 1, score="identity", derivatives="exact").any()
