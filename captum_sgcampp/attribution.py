@@ -425,7 +425,8 @@ class LayerGradCamPlusPlus(_LayerCamPlusPlus):
         L_ij  = sum_k w_k A_kij
 
     where the constant factor `exp(S)` is left out. The closed form is exact where the network behind the layer is
-    piecewise linear (ReLU, max-pooling, convolutions, linear layers); elsewhere it is an approximation.
+    piecewise linear (ReLU, max-pooling, convolutions, linear layers); elsewhere it is an approximation, and
+    `derivatives="exact"` takes the true derivatives.
 
     As in Captum's `LayerGradCam`, the final ReLU of the papers is applied on request only (`relu_attributions=True`).
     Maps are in float32 (float64 for a float64 model), contiguous, and detached but with `create_graph`.

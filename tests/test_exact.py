@@ -290,6 +290,7 @@ NO_MEANS = [
     lambda a: a.mean((1, 3))[:, :3],
     lambda a: a.mean(3)[:, :, 0],
     lambda a: a.mean((2, 3)) + 0.1 * a[:, :, 0, 0],
+    lambda a: 0.1 * a[:, :, 0, 0] + a.mean((2, 3)),
     lambda a: a.square().mean((2, 3)),
 ]
 
