@@ -1,7 +1,7 @@
 """Smooth Grad-CAM++ and Grad-CAM++ for Captum."""
 
 from captum_sgcampp._version import __version__
-from captum_sgcampp.attribution import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, TopFeatureMaps
+from captum_sgcampp.attribution import ClosedFormError, LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, TopFeatureMaps
 from captum_sgcampp.fusion import fuse_maps
 from captum_sgcampp.guided import GuidedGradCamPlusPlus, GuidedSmoothGradCamPlusPlus
 from captum_sgcampp.product import multiply_by_map
@@ -11,6 +11,7 @@ from captum_sgcampp.statistics import SamplingStatistics
 from captum_sgcampp.tokens import TokenGrid, channels_last_to_first
 
 __all__ = [
+    "ClosedFormError",
     "GuidedGradCamPlusPlus",
     "GuidedSmoothGradCamPlusPlus",
     "LayerGradCamPlusPlus",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from inspect import signature
 from typing import Any, Literal, NamedTuple
 
@@ -17,11 +17,12 @@ from captum_sgcampp.formula import ClassMap, Formula
 from captum_sgcampp.model_pass import LayerPass, exclusive_pass, usable_for_autograd
 from captum_sgcampp.noise import absolute_sigma, default_chunk, relative_sigma
 from captum_sgcampp.sampling import LEAST_COPIES, LayerSample, Noise, Question, sample_layers
-from captum_sgcampp.scores import Softmax
-from captum_sgcampp.selection import FeatureMaps, Neurons
-from captum_sgcampp.statistics import JACKKNIFE_GROUPS, SamplingStatistics, pole_shares
+from captum_sgcampp.scores import ScoreFunction, Softmax
+from captum_sgcampp.selection import FeatureMaps, Neurons, random_entries
+from captum_sgcampp.statistics import JACKKNIFE_GROUPS, SamplingStatistics, pole_shares, relative_norm
 from captum_sgcampp.targets import normal_target
 from captum_sgcampp.tokens import ReshapeTransform
+from captum_sgcampp.weights import alpha_coefficients
 
 TensorOrTuple = Tensor | tuple[Tensor, ...]
 
@@ -36,6 +37,23 @@ class TopFeatureMaps(NamedTuple):
 
     weights: Tensor
     indices: Tensor
+
+
+class ClosedFormError(NamedTuple):
+    """How far the closed form is from the true derivatives at some entries of a layer: L2 norm of the difference
+    divided by that of the true values, `(N,)` each. 0 behind piecewise linear heads.
+
+    Attributes:
+        d1, d2, d3: of the first, second and third derivative.
+        terms: of `alpha * relu(D_1)`, whose sum is the weight of a feature map.
+        entries: how many entries were compared (int64).
+    """
+
+    d1: Tensor
+    d2: Tensor
+    d3: Tensor
+    terms: Tensor
+    entries: Tensor
 
 
 class _Explanation(NamedTuple):
@@ -217,6 +235,58 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         statistics = bool(attribute_arguments.get("return_statistics", False))
         return [_result(layers, isinstance(self.layer, list), statistics) for layers in results]
 
+    def closed_form_error(
+        self,
+        inputs: TensorOrTuple,
+        target: TargetType = None,
+        entries: int = 64,
+        generator: Generator | None = None,
+        *,
+        score: str | Softmax = "exp",
+        additional_forward_args: object | None = None,
+        attribute_to_layer_input: bool = False,
+    ) -> ClosedFormError:
+        r"""
+        How far `derivatives="closed_form"` is from `"exact"` for this model, layer and class, at random entries of the
+        layer with a positive first derivative (the others have no part in the map), without noise.
+
+        Args:
+
+            inputs, target, score, additional_forward_args, attribute_to_layer_input: as in `attribute`.
+            entries (int, optional): How many entries of each example are compared, fewer where fewer have a positive
+                        derivative. Default: 64
+            generator (torch.Generator, optional): Source of the choice.
+                        Default: None, the global CPU generator
+
+        Returns:
+            *ClosedFormError* of relative errors per example.
+
+        Examples::
+
+            >>> method = LayerGradCamPlusPlus(net, net.conv)
+            >>> method.closed_form_error(images, target=3, entries=8).terms  # net has ReLUs and max-pooling only
+            tensor([0., 0.])
+        """
+        checks.check_count("entries", entries)
+        checks.check_generator(generator)
+        formula = Formula(score=score)
+        checks.check_flag("attribute_to_layer_input", attribute_to_layer_input)
+        with exclusive_pass():
+            question = _question(inputs, (target,), additional_forward_args, None, formula)
+            layers = self.layer if isinstance(self.layer, list) else [self.layer]
+            layer_pass = LayerPass(self.forward_func, layers, self.device_ids, attribute_to_layer_input)
+            closed = sample_layers(layer_pass, question, None, formula.standard_error)[0].samples
+            if len(closed) > 1:
+                raise ValueError(f"layer: expected one layer of one tensor, found {len(closed)} tensors")
+            chosen = random_entries(closed[0].moments.mean().d1 > 0, entries, generator)
+            exact = sample_layers(
+                layer_pass,
+                replace(question, exact=True, select=lambda activation: chosen),
+                None,
+                formula.standard_error,
+            )[0].samples
+        return _closed_form_error(closed[0], exact[0], chosen)
+
     def _check_names(self, attribute_arguments: dict[str, Any]) -> None:
         known = signature(self.attribute).parameters
         for name in attribute_arguments:
@@ -237,12 +307,21 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         formula = Formula(**formula_arguments)
         checks.check_flag("attribute_to_layer_input", attribute_to_layer_input)
         layers = self.layer if isinstance(self.layer, list) else [self.layer]
-        with exclusive_pass():
+        create_graph = bool(checks.check_grad_kwargs(grad_kwargs).get("create_graph"))
+        with exclusive_pass(), torch.set_grad_enabled(create_graph):
             question = _question(inputs, targets, additional_forward_args, grad_kwargs, formula)
             noise = noise_request.noise(question.inputs) if noise_request else None
             layer_pass = LayerPass(
-                self.forward_func, layers, self.device_ids, attribute_to_layer_input, self.reshape_transform
+                self.forward_func,
+                layers,
+                self.device_ids,
+                attribute_to_layer_input,
+                self.reshape_transform,
+                keep_graph=create_graph,
             )
+            if create_graph:
+                auto = noise is not None and noise.tolerance is not None
+                checks.check_create_graph(question.exact, auto, layer_pass.has_replicas)
             parts = sample_layers(layer_pass, question, noise, formula.standard_error)
             wanted = noise if noise_request and noise_request.return_statistics else None
             order = torch.cat([part.examples for part in parts]).argsort()
@@ -279,6 +358,7 @@ def _explanation(formula: Formula, sample: LayerSample, noise: Noise | None) -> 
     return _Explanation(result.maps, result.weights, statistics)
 
 
+@torch.no_grad()
 def _statistics(formula: Formula, sample: LayerSample, result: ClassMap, noise: Noise) -> SamplingStatistics:
     d1 = sample.moments.mean().d1
     examples = len(sample.activation)
@@ -302,10 +382,11 @@ def _question(
 ) -> Question:
     tensors = checks.check_inputs(inputs)
     kwargs = checks.check_grad_kwargs(grad_kwargs)
+    create_graph = bool(kwargs.get("create_graph"))
     additional_args = _format_additional_forward_args(additional_forward_args) or ()
     return Question(
-        inputs=tuple(usable_for_autograd(x) for x in tensors),
-        additional_args=tuple(usable_for_autograd(value) for value in additional_args),
+        inputs=tuple(usable_for_autograd(x, create_graph) for x in tensors),
+        additional_args=tuple(usable_for_autograd(value, create_graph) for value in additional_args),
         per_example=tuple(
             isinstance(value, Tensor) and value.dim() > 0 and len(value) == len(tensors[0]) for value in additional_args
         ),
@@ -313,7 +394,21 @@ def _question(
         score=Softmax() if formula.score == "softmax" else formula.score,
         select=formula.select,
         unused_is_zero=bool(kwargs.get("allow_unused") or kwargs.get("materialize_grads")),
+        exact=formula.derivatives == "exact",
+        create_graph=create_graph,
     )
+
+
+def _closed_form_error(closed: LayerSample, exact: LayerSample, chosen: Tensor) -> ClosedFormError:
+    """Both with the scale of the closed form, whose first derivative has the largest magnitude 1."""
+    found, true = closed.moments.mean(), exact.moments.mean()
+    ratio = (true.scale / torch.where(found.scale > 0, found.scale, 1)).reshape(-1, *(1,) * (chosen.dim() - 1))
+    parts = [(d * ratio**p, c) for p, (d, c) in enumerate(zip(true[:3], found[:3], strict=True), start=1)]
+    (d1, c1), (d2, c2), (d3, c3) = parts
+    scaled = closed.activation * found.scale.reshape(ratio.shape)
+    terms = (alpha_coefficients(d2, d3, scaled) * d1, alpha_coefficients(c2, c3, scaled) * c1)
+    e1, e2, e3, of_terms = (relative_norm((c - d) * chosen, d * chosen) for d, c in (*parts, terms))
+    return ClosedFormError(e1, e2, e3, of_terms, chosen.flatten(1).sum(1))
 
 
 def _check_finite(maps: list[Tensor]) -> None:
@@ -347,10 +442,11 @@ class LayerGradCamPlusPlus(_LayerCamPlusPlus):
         L_ij  = sum_k w_k A_kij
 
     where the constant factor `exp(S)` is left out. The closed form is exact where the network behind the layer is
-    piecewise linear (ReLU, max-pooling, convolutions, linear layers); elsewhere it is an approximation.
+    piecewise linear (ReLU, max-pooling, convolutions, linear layers); elsewhere it is an approximation, and
+    `derivatives="exact"` takes the true derivatives.
 
     As in Captum's `LayerGradCam`, the final ReLU of the papers is applied on request only (`relu_attributions=True`).
-    Maps are in float32 (float64 for a float64 model), detached and contiguous.
+    Maps are in float32 (float64 for a float64 model), contiguous, and detached but with `create_graph`.
 
     Give the model's logits, not its probabilities. A model in training mode with batch normalisation or dropout is
     refused, since its rows depend on each other or on chance.
@@ -372,7 +468,7 @@ class LayerGradCamPlusPlus(_LayerCamPlusPlus):
         *,
         feature_maps: FeatureMaps = None,
         neurons: Neurons = None,
-        score: str | Softmax = "exp",
+        score: str | Softmax | ScoreFunction = "exp",
         derivatives: str = "closed_form",
         bound_alpha: bool = False,
     ) -> Any:
@@ -404,7 +500,9 @@ class LayerGradCamPlusPlus(_LayerCamPlusPlus):
                         Default: True
             grad_kwargs (Dict[str, Any], optional): `{"materialize_grads": True}` or
                         `{"allow_unused": True}` take the gradient of a layer that the score does
-                        not depend on as zero.
+                        not depend on as zero. `{"create_graph": True}` gives maps that can be differentiated with
+                        respect to the model's parameters and the inputs, for losses on maps; the graph of all
+                        passes is kept (closed form, a fixed number of copies, one device).
                         Default: None
             feature_maps (int, sequence of ints, slice or bool tensor, optional): Feature maps that
                         make the map: indices, or a bool tensor `(K,)` or `(N, K)`.
@@ -414,10 +512,19 @@ class LayerGradCamPlusPlus(_LayerCamPlusPlus):
                         layer's spatial shape, or one that broadcasts to its activation. Weights are summed over them,
                         and the map is 0 elsewhere. `box_to_neurons` makes them from a box in input pixels.
                         Default: None, all
-            score (str or Softmax, optional): Score link `Y`: `"exp"`, `"sigmoid"`, `"softmax"` or
-                        `Softmax(classes=...)` (experimental; one gradient per class).
+            score (str, Softmax or function, optional): Score link `Y`: `"exp"`, `"sigmoid"`, `"softmax"` or
+                        `Softmax(classes=...)` (experimental; in closed form, one gradient per class). With exact
+                        derivatives also `"identity"`, the logit itself, or a function of one's own from the
+                        selected scores `(rows,)` to as many; the copies then count equally.
                         Default: `"exp"`
-            derivatives (str, optional): `"closed_form"`.
+            derivatives (str, optional): `"closed_form"` takes the powers of the gradient, which are the derivatives of
+                        the score behind piecewise linear heads. `"exact"` gives the true derivatives along
+                        every single entry of the layer behind any head (SiLU, GELU, attention, normalisation) by
+                        automatic differentiation, at about ten forward passes of the head for each entry and copy.
+                        Heads that are piecewise linear are recognised and cost nothing more; in front of global
+                        average pooling one entry for each feature map is enough; only the selected entries
+                        are differentiated. Expects float32 or float64, and refuses operations that PyTorch
+                        differentiates wrongly. `closed_form_error` says what the choice means for a model.
                         Default: `"closed_form"`
             bound_alpha (bool, optional): Whether to clamp alpha to [0, 1/2], where it lies for one sample with
                         `A >= 0` and `g > 0`.
@@ -509,7 +616,7 @@ class LayerSmoothGradCamPlusPlus(_LayerCamPlusPlus):
         max_nt_samples: int = 64,
         feature_maps: FeatureMaps = None,
         neurons: Neurons = None,
-        score: str | Softmax = "exp",
+        score: str | Softmax | ScoreFunction = "exp",
         derivatives: str = "closed_form",
         bound_alpha: bool = False,
     ) -> Any:

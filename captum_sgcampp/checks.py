@@ -86,26 +86,33 @@ def check_flag(argument: str, value: object) -> None:
         raise TypeError(f"{argument}: expected a bool, found {type(value).__name__} ({value!r})")
 
 
-def check_score(score: object) -> str | Softmax:
-    """The name of a score link, or `Softmax(classes)`."""
+def check_score(score: object, derivatives: str) -> None:
+    """The name of a score link, `Softmax(classes)`, or with exact derivatives also `"identity"` or a function."""
+    names = (*LINKS, "identity")
     if isinstance(score, Softmax):
-        return score
-    if not isinstance(score, str):
-        raise TypeError(f"score: expected one of {LINKS} or Softmax(classes=...), found {type(score).__name__}")
-    if score not in LINKS:
-        raise ValueError(f"score: expected one of {LINKS} or Softmax(classes=...), found {score!r}")
-    return score
+        return
+    if not isinstance(score, str) and (not callable(score) or isinstance(score, type)):
+        raise TypeError(
+            f"score: expected one of {names}, Softmax(classes=...) or a function, found {type(score).__name__}"
+        )
+    if isinstance(score, str) and score not in names:
+        raise ValueError(f"score: expected one of {names}, Softmax(classes=...) or a function, found {score!r}")
+    if derivatives == "closed_form" and score not in LINKS:
+        name = repr(score) if isinstance(score, str) else "a function"
+        raise ValueError(f"score: expected one of {LINKS} or Softmax(classes=...) with the closed form, found {name}")
 
 
 def check_derivatives(derivatives: object) -> None:
-    """`"closed_form"`; `"exact"` is not there yet."""
-    if derivatives == "exact":
-        raise NotImplementedError(
-            "derivatives: expected 'closed_form', found 'exact', which this version does not compute. The closed form "
-            "is exact where the network behind the layer is piecewise linear (ReLU, max-pooling, convolution, linear)"
-        )
-    if derivatives != "closed_form":
-        raise ValueError(f"derivatives: expected 'closed_form', found {derivatives!r}")
+    """`"closed_form"` or `"exact"`."""
+    if derivatives not in ("closed_form", "exact"):
+        raise ValueError(f"derivatives: expected 'closed_form' or 'exact', found {derivatives!r}")
+
+
+def check_create_graph(exact: bool, auto: bool, replicas: bool) -> None:
+    """What a differentiable map cannot be combined with."""
+    for found, name in ((exact, "derivatives='exact'"), (auto, "nt_samples='auto'"), (replicas, "DataParallel")):
+        if found:
+            raise ValueError(f"grad_kwargs: expected create_graph=False with {name}, found True")
 
 
 def check_grad_kwargs(grad_kwargs: object) -> dict[str, Any]:
@@ -118,9 +125,8 @@ def check_grad_kwargs(grad_kwargs: object) -> dict[str, Any]:
         if name not in GRAD_KWARGS:
             raise ValueError(f"grad_kwargs: expected keys among {GRAD_KWARGS}, found {name!r}")
         check_flag(f"grad_kwargs[{name!r}]", value)
-    for name in ("create_graph", "is_grads_batched"):
-        if grad_kwargs.get(name):
-            raise NotImplementedError(
-                f"grad_kwargs: expected {name}=False, found True, which this version does not support"
-            )
+    if grad_kwargs.get("is_grads_batched"):
+        raise NotImplementedError(
+            "grad_kwargs: expected is_grads_batched=False, found True, which this version does not support"
+        )
     return dict(grad_kwargs)

@@ -12,7 +12,7 @@ from torch.nn.functional import relu
 from captum_sgcampp import checks
 from captum_sgcampp.moments import MeanDerivatives
 from captum_sgcampp.sampling import LayerSample
-from captum_sgcampp.scores import Softmax
+from captum_sgcampp.scores import ScoreFunction, Softmax
 from captum_sgcampp.selection import FeatureMaps, Neurons, selection_mask
 from captum_sgcampp.statistics import jackknife_standard_error
 from captum_sgcampp.weights import alpha_coefficients, feature_map_weights, weighted_maps
@@ -26,15 +26,15 @@ class Formula:
     attr_dim_summation: bool = True
     feature_maps: FeatureMaps = None
     neurons: Neurons = None
-    score: str | Softmax = "exp"
+    score: str | Softmax | ScoreFunction = "exp"
     derivatives: str = "closed_form"
     bound_alpha: bool = False
 
     def __post_init__(self) -> None:
         for flag in ("relu_attributions", "attr_dim_summation", "bound_alpha"):
             checks.check_flag(flag, getattr(self, flag))
-        checks.check_score(self.score)
         checks.check_derivatives(self.derivatives)
+        checks.check_score(self.score, self.derivatives)
 
     def select(self, activation: Tensor) -> Tensor | None:
         """The selection as a bool tensor that broadcasts to `activation`."""
@@ -61,7 +61,7 @@ class Formula:
         return jackknife_standard_error(self.class_map(sample, moments.mean()).maps, without, moments.copies)
 
     def _level(self, mean: MeanDerivatives) -> Tensor:
-        """The mean weight of the copies: 1 by definition for `exp` and `sigmoid` (`e_m` has mean 1). `softmax` keeps
+        """The mean weight of the copies: 1 by definition (`e_m` has mean 1), but `softmax` keeps
         its factor `p (1 - p)`, held above the smallest numbers of its dtype so that saturation leaves a map."""
         if self.score in ("exp", "sigmoid"):
             return torch.ones_like(mean.scale)

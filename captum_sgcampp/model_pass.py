@@ -27,6 +27,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from captum_sgcampp.captum_internals import _reduce_list, _sort_key_list
+from captum_sgcampp.graph import Graph
 from captum_sgcampp.tokens import ReshapeTransform, check_channels_first, check_rearrangement
 
 # Gradients of several scores are taken together up to this size; the head needs some times as much beside them.
@@ -62,9 +63,10 @@ def exclusive_pass() -> Iterator[None]:
         yield
 
 
-def usable_for_autograd(value: Any) -> Any:
-    """`value` detached; a copy of it where it is a tensor made in inference mode, which autograd refuses."""
-    if not isinstance(value, Tensor):
+def usable_for_autograd(value: Any, keep_graph: bool = False) -> Any:
+    """`value` detached, if its graph is not to be kept; a copy of it where it is a tensor made in inference mode, which
+    autograd refuses."""
+    if not isinstance(value, Tensor) or (keep_graph and not value.is_inference()):
         return value
     return value.clone() if value.is_inference() else value.detach()
 
@@ -78,6 +80,7 @@ class LayerPass:
         device_ids: order of the devices of a `DataParallel` model.
         attribute_to_layer_input: observe the layer's inputs, not its output.
         reshape_transform: from the layer's tensors to `(rows, K, *space)`; None where they have that form.
+        keep_graph: keep the whole graph of the model, for maps that are to be differentiated.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class LayerPass:
         device_ids: list[int] | None = None,
         attribute_to_layer_input: bool = False,
         reshape_transform: ReshapeTransform | None = None,
+        keep_graph: bool = False,
     ) -> None:
         self._forward_func = forward_func
         self._layers = layers
@@ -95,16 +99,38 @@ class LayerPass:
         self._replicas = isinstance(forward_func, nn.DataParallel) or device_ids is not None
         # The layer's inputs may have other uses in front of the hook. DataParallel gathers its replicas' outputs on
         # this thread, where gradients must be enabled for that. Backward hooks want gradients of the layer's inputs.
+        self._keep_graph = keep_graph
         self._graph_in_front = (
-            attribute_to_layer_input or self._replicas or any(layer._backward_hooks for layer in layers)
+            keep_graph or attribute_to_layer_input or self._replicas or any(layer._backward_hooks for layer in layers)
         )
         self._own_layout = False
         self._first = True
         self._reshape = reshape_transform
 
+    def of_each_layer(self) -> list[LayerPass]:
+        """A pass for each of the layers alone."""
+        return [
+            LayerPass(self._forward_func, [layer], self._device_ids, self._to_input, self._reshape)
+            for layer in self._layers
+        ]
+
+    @property
+    def has_replicas(self) -> bool:
+        """Whether the model runs on several devices (`DataParallel`)."""
+        return self._replicas
+
+    @property
+    def can_widen(self) -> bool:
+        """Whether one row in front of the layer can be widened to several identical ones at the layer."""
+        return not self._graph_in_front
+
     @contextmanager
     def run(
-        self, make_rows: Callable[[bool], tuple[Tensor, ...]], additional_args: tuple[Any, ...], clean_every: int
+        self,
+        make_rows: Callable[[bool], tuple[Tensor, ...]],
+        additional_args: tuple[Any, ...],
+        clean_every: int,
+        rows_at_layer: int = 0,
     ) -> Iterator[LayerRun]:
         """One pass. Gradients are enabled in the block, and the hook stays until it ends: checkpoints run the layer
         again while they are differentiated.
@@ -114,9 +140,13 @@ class LayerPass:
                 format of the caller's inputs (True), which every model for them takes, or in the fastest one (False).
             additional_args: the arguments behind them.
             clean_every: keep the layer's values at rows 0, clean_every, 2 clean_every, ...; 0: keep none.
+            rows_at_layer: the model gets one row, and goes on behind the layer with this many identical ones; 0: no.
         """
         first = self._first
-        recorders = [_LayerRecorder(layer, self._to_input, clean_every, self._replicas) for layer in self._layers]
+        recorders = [
+            _LayerRecorder(layer, self._to_input, clean_every, self._replicas, rows_at_layer, self._keep_graph)
+            for layer in self._layers
+        ]
         with torch.set_grad_enabled(False), ExitStack() as stack:
             for recorder in recorders:
                 stack.enter_context(recorder)
@@ -167,6 +197,7 @@ class LayerPass:
         return True
 
     def _call(self, make_rows: Callable[[bool], tuple[Tensor, ...]], additional_args: tuple[Any, ...]) -> Any:
+        torch.set_grad_enabled(self._keep_graph)
         rows = make_rows(self._own_layout)
         torch.set_grad_enabled(self._graph_in_front)
         if self._graph_in_front and self._to_input:
@@ -184,6 +215,8 @@ class LayerRun:
     Attributes:
         output: what the model returned.
         tensors: how many tensors each layer has.
+        rearrange: from a layer's tensor to `(rows, K, *space)`.
+        is_rearranged: whether that is a `reshape_transform` of the caller.
     """
 
     def __init__(
@@ -194,31 +227,63 @@ class LayerRun:
         reshape_transform: ReshapeTransform | None = None,
     ) -> None:
         self.output = output
-        self._reshape = reshape_transform or (lambda tensor: tensor)
+        self.is_rearranged = reshape_transform is not None
+        self.rearrange = reshape_transform or (lambda tensor: tensor)
         self._recorders = recorders
         self._devices = _sort_key_list(list(recorders[0].leaves), device_ids)
         self.tensors = [len(recorder.leaves[self._devices[0]]) for recorder in recorders]
 
     @property
     def activations(self) -> tuple[Tensor, ...]:
-        """The layers' tensors as they were when they were reached: `(rows, K, *space)` each, detached."""
+        """The layers' tensors as they were when they were reached: `(rows, K, *space)` each, detached but where the
+        graph is kept."""
         gathered = self._gather(
             [[recorder.activations[device] for recorder in self._recorders] for device in self._devices]
         )
-        return tuple(self._reshape(tensor) for tensor in gathered)
+        return tuple(self.rearrange(tensor) for tensor in gathered)
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """The shapes of the layers' tensors, rows of all devices together."""
-        parts = [[self._reshape(cut.like).shape for cut in self._cuts(device)] for device in self._devices]
+        parts = [[self.rearrange(cut.like).shape for cut in self._cuts(device)] for device in self._devices]
         return [(sum(part[0] for part in shapes), *shapes[0][1:]) for shapes in zip(*parts, strict=True) if shapes[0]]
 
-    def gradient(self, score: Tensor, *, keep_graph: bool = False, unused_is_zero: bool = False) -> tuple[Tensor, ...]:
+    @property
+    def edges(self) -> list[Any]:
+        """Where each tensor of the layers enters the graph (on one device)."""
+        return [cut.edge for cut in self._cuts(self._devices[0])]
+
+    @property
+    def values(self) -> list[Tensor]:
+        """The layers' tensors (on one device), detached and not rearranged."""
+        return [cut.like.detach() for cut in self._cuts(self._devices[0])]
+
+    def graphs(self, score: Tensor) -> list[Graph]:
+        """For every tensor of the layers, the graph through which the score depends on it."""
+        return [Graph(score, cut.edge) for device in self._devices for cut in self._cuts(device)]
+
+    def goes_around(self) -> bool:
+        """Whether the output depends on a layer's tensor in another way than through the widened rows."""
+        others = [other for recorder in self._recorders for other in recorder.not_widened]
+        return any(Graph(self.output, other).inputs for other in others)
+
+    @contextmanager
+    def differentiating(self) -> Iterator[None]:
+        """To be held while gradients are taken."""
+        with ExitStack() as stack:
+            for recorder in self._recorders:
+                stack.enter_context(recorder.differentiating())
+            yield
+
+    def gradient(
+        self, score: Tensor, *, keep_graph: bool = False, unused_is_zero: bool = False, with_graph: bool = False
+    ) -> tuple[Tensor, ...]:
         """`g = dS/dA` for every row: tensors of the shapes `shapes`.
 
         Args:
             score: `S`, `(rows,)`.
             keep_graph: whether another gradient of the same pass follows.
+            with_graph: whether the gradient is to be differentiated again.
             unused_is_zero: whether a layer that the score does not depend on has the gradient 0, or raises.
         """
         cuts = [cut for device in self._devices for cut in self._cuts(device)]
@@ -229,8 +294,8 @@ class LayerRun:
             )
         gradients: tuple[Tensor | None, ...] = (None,) * len(cuts)
         if score.requires_grad:
-            with self._differentiating():
-                gradients = _grad(score, [cut.edge for cut in cuts], keep_graph)
+            with self.differentiating():
+                gradients = _grad(score, [cut.edge for cut in cuts], keep_graph, with_graph)
         if not unused_is_zero and any(g is None for g in gradients):
             raise RuntimeError(
                 "layer: expected a layer that the score depends on, found no path from it to the score (its output is "
@@ -239,20 +304,23 @@ class LayerRun:
         filled = [torch.zeros_like(cut.like) if g is None else g for g, cut in zip(gradients, cuts, strict=True)]
         count = len(filled) // len(self._devices)
         by_device = [tuple(filled[start : start + count]) for start in range(0, len(filled), count)]
-        return tuple(self._reshape(g) for g in _reduce_list(by_device))
+        return tuple(self.rearrange(g) for g in _reduce_list(by_device))
 
-    def gradients(self, scores: Sequence[Tensor], *, unused_is_zero: bool = False) -> list[tuple[Tensor, ...]]:
+    def gradients(
+        self, scores: Sequence[Tensor], *, unused_is_zero: bool = False, with_graph: bool = False
+    ) -> list[tuple[Tensor, ...]]:
         """`g` of several scores of this pass: together in one backward pass, which reads the weights of the head once,
         or one after the other where they are large or the head has operations that cannot be batched.
 
         Args and errors as `gradient`.
         """
-        together = self._batched_gradients(torch.stack(tuple(scores))) if len(scores) > 1 else None
+        batched = len(scores) > 1 and not with_graph
+        together = self._batched_gradients(torch.stack(tuple(scores))) if batched else None
         if together is not None:
-            return [tuple(g[number] for g in together) for number in range(len(scores))]
+            return [tuple(self.rearrange(g[number]) for g in together) for number in range(len(scores))]
         last = len(scores) - 1
         return [
-            self.gradient(score, keep_graph=number < last, unused_is_zero=unused_is_zero)
+            self.gradient(score, keep_graph=number < last, unused_is_zero=unused_is_zero, with_graph=with_graph)
             for number, score in enumerate(scores)
         ]
 
@@ -264,7 +332,7 @@ class LayerRun:
             return None
         each = torch.eye(len(scores), dtype=scores.dtype, device=scores.device)[:, :, None].expand(-1, *scores.shape)
         try:
-            with self._differentiating(), warnings.catch_warnings():
+            with self.differentiating(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of operations that are batched by a loop
                 gradients = torch.autograd.grad(
                     scores,
@@ -280,12 +348,6 @@ class LayerRun:
             return None
         return None if any(g is None for g in gradients) else gradients
 
-    def _differentiating(self) -> ExitStack:
-        with ExitStack() as stack:
-            for recorder in self._recorders:
-                stack.enter_context(recorder.differentiating())
-            return stack.pop_all()
-
     def _cuts(self, device: torch.device) -> list[_Cut]:
         return [cut for recorder in self._recorders for cut in recorder.leaves[device]]
 
@@ -294,9 +356,13 @@ class LayerRun:
         return result
 
 
-def _grad(score: Tensor, leaves: list[Any], keep_graph: bool) -> tuple[Tensor | None, ...]:
+def _grad(score: Tensor, leaves: list[Any], keep_graph: bool, with_graph: bool) -> tuple[Tensor | None, ...]:
+    ones = torch.ones_like(score)
+    keep_graph = keep_graph or with_graph
     try:
-        return torch.autograd.grad(score, leaves, torch.ones_like(score), retain_graph=keep_graph, allow_unused=True)
+        return torch.autograd.grad(
+            score, leaves, ones, retain_graph=keep_graph, create_graph=with_graph, allow_unused=True
+        )
     except RuntimeError as error:
         if "use_reentrant=True" in str(error):
             raise _reentrant_checkpoint() from error
@@ -306,11 +372,21 @@ def _grad(score: Tensor, leaves: list[Any], keep_graph: bool) -> tuple[Tensor | 
 class _LayerRecorder:
     """The hook on the layer: cuts the graph there and keeps what passes. A context manager around the model's pass."""
 
-    def __init__(self, layer: nn.Module, to_input: bool, clean_every: int, replicas: bool) -> None:
+    def __init__(
+        self,
+        layer: nn.Module,
+        to_input: bool,
+        clean_every: int,
+        replicas: bool,
+        rows_at_layer: int = 0,
+        keep_graph: bool = False,
+    ) -> None:
         self._layer = layer
         self._to_input = to_input
         self._clean_every = clean_every
         self._replicas = replicas
+        self._rows_at_layer = rows_at_layer
+        self._keep_graph = keep_graph
         self._in_place: list[Tensor] = []
         self._thread = threading.get_ident()
         self._differentiating = False
@@ -321,6 +397,7 @@ class _LayerRecorder:
         self._detach_again()
         self.leaves: dict[torch.device, tuple[_Cut, ...]] = {}
         self.activations: dict[torch.device, tuple[Tensor, ...]] = {}
+        self.not_widened: list[Any] = []  # where the model's own tensors enter the graph beside the widened ones
         self._problem: Exception | None = None
         self._in_checkpoint = False
 
@@ -336,7 +413,7 @@ class _LayerRecorder:
 
     def _detach_again(self) -> None:
         """Take the graph from the tensors that were cut in place: the model may keep them beyond the pass."""
-        for tensor in self._in_place:
+        for tensor in [] if self._keep_graph else self._in_place:
             tensor.detach_()
         self._in_place = []
 
@@ -411,10 +488,14 @@ class _LayerRecorder:
             return None
         if self._clean_every:
             # A copy: the model may change the tensor in place.
-            self.activations[device] = tuple(tensor.detach()[:: self._clean_every].clone() for tensor in tensors)
+            seen = tensors if self._keep_graph else [tensor.detach() for tensor in tensors]
+            self.activations[device] = tuple(tensor[:: self._clean_every].clone() for tensor in seen)
         torch.set_grad_enabled(True)
         cuts = tuple(_cut(tensor) for tensor in tensors)
         self._in_place += [cut.passed for cut in cuts if cut.in_place]
+        if self._rows_at_layer:
+            self.not_widened = [cut.edge for cut in cuts]
+            cuts = tuple(_widened_cut(tensor, self._rows_at_layer) for tensor in tensors)
         self.leaves[device] = cuts
         return tuple(cut.passed for cut in cuts)
 
@@ -461,6 +542,12 @@ def _cut(tensor: Tensor) -> _Cut:
         return _Cut(leaf, leaf, leaf.clone(), False)
     # In place, so that all who hold the tensor (hooks that ran before, the module itself) see the graph.
     return _Cut(leaf, leaf, tensor.copy_(leaf), True)
+
+
+def _widened_cut(tensor: Tensor, rows: int) -> _Cut:
+    """Instead of one row, `rows` identical ones, each of which can be varied on its own."""
+    leaf = tensor.detach().repeat(rows, *(1,) * (tensor.dim() - 1)).requires_grad_()
+    return _Cut(leaf, leaf, leaf.clone(), False)
 
 
 def _rebuild(output: Any, tensors: tuple[Tensor, ...]) -> Any:

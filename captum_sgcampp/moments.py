@@ -107,7 +107,7 @@ class MomentSums:
         for p, power in enumerate(powers, start=1):
             factor = decay * old**p
             if self.copies:
-                self.sums[p - 1] *= factor.reshape(-1, *(1,) * (power.dim() - 1))
+                self.sums[p - 1] = _scaled(self.sums[p - 1], factor.reshape(-1, *(1,) * (power.dim() - 1)))
             self._add_to_groups(self.sums[p - 1], power, _like(weight * new**p, power))
         self.weight_sum = self.weight_sum * decay + weight.sum(1)
         self.weight_square_sum = self.weight_square_sum * decay**2 + weight.square().sum(1)
@@ -150,6 +150,11 @@ class MomentSums:
     def effective_sample_size(self) -> Tensor:
         """`(sum_m e_m)^2 / sum_m e_m^2`, `(N,)`: between 1 and the number of copies."""
         return self.weight_sum.square() / self.weight_square_sum
+
+
+def _scaled(sums: Tensor, factor: Tensor) -> Tensor:
+    """In place, but where a graph needs the old sums."""
+    return sums * factor if torch.is_grad_enabled() else sums.mul_(factor)
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,11 +13,20 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from captum_sgcampp.captum_internals import TargetType
+from captum_sgcampp.exact_pass import ExactPass, Row, own_score
 from captum_sgcampp.model_pass import LayerPass, LayerRun
 from captum_sgcampp.moments import Derivatives, MomentSums, PowerSums
 from captum_sgcampp.noise import copies_of, draw_seed, fastest_layout, noisy_rows, rewound_on_error
-from captum_sgcampp.scores import Softmax, exp_derivatives, sigmoid_derivatives, softmax_derivatives, softmax_margin
-from captum_sgcampp.targets import check_output, class_logits, repeat_target, select_scores
+from captum_sgcampp.scores import (
+    ScoreFunction,
+    Softmax,
+    exp_derivatives,
+    identity_derivatives,
+    sigmoid_derivatives,
+    softmax_derivatives,
+    softmax_margin,
+)
+from captum_sgcampp.targets import check_output, class_logits, competitors, repeat_target, select_scores
 
 # The score link softmax warns beyond this many gradients in one call.
 MANY_GRADIENTS = 1000
@@ -35,18 +44,22 @@ class Question:
         additional_args: the arguments behind them.
         per_example: which of these have one entry per example and grow with the rows.
         targets: in Captum's formats, plain ints; each is explained on its own, over the same copies.
-        score: score link: `"exp"`, `"sigmoid"` or a `Softmax`.
+        score: score link: `"exp"`, `"sigmoid"` or a `Softmax`; with exact derivatives also `"identity"` or a function.
         select: from the layer's activation, the selected entries (None: all); an error in them costs one pass only.
         unused_is_zero: whether a layer without influence has the gradient 0, or raises.
+        exact: whether to take true derivatives where the head is not piecewise linear.
+        create_graph: whether the maps are to be differentiated.
     """
 
     inputs: tuple[Tensor, ...]
     additional_args: tuple[Any, ...]
     per_example: tuple[bool, ...]
     targets: tuple[TargetType, ...]
-    score: str | Softmax
+    score: str | Softmax | ScoreFunction
     select: Callable[[Tensor], Tensor | None]
     unused_is_zero: bool = False
+    exact: bool = False
+    create_graph: bool = False
 
     @property
     def examples(self) -> int:
@@ -109,6 +122,13 @@ class LayerSample:
     activation: Tensor
     selected: Tensor | None
     moments: MomentSums
+
+    def selected_in(self, example: int) -> Tensor | None:
+        """The selected entries of one example, broadcasting to `(K, *space)`; None: all."""
+        selected = self.selected
+        if selected is None or selected.dim() < self.activation.dim():
+            return selected
+        return selected[example if len(selected) > 1 else 0]
 
     def of(self, examples: Tensor) -> LayerSample:
         """The sample of some of the examples (indices)."""
@@ -213,6 +233,7 @@ class _Sampling:
         self._seed = seed
         self._chunk = noise.chunk if noise else 1
         self._finite = torch.tensor(True)
+        self._exact_pass: ExactPass | None = None  # once a head turns out not to be piecewise linear
         self._progress = tqdm(
             total=noise.nt_samples if noise else 1,
             desc="Smooth Grad-CAM++ copies",
@@ -274,6 +295,9 @@ class _Sampling:
 
     def _run(self, copies: range) -> None:
         """One pass of the model."""
+        if self._exact_pass is not None:
+            self._run_exactly(copies)
+            return
         question, noise = self.question, self._noise
         clean = not self.samples  # the clean example rides in the first pass
         repeats = len(copies) + clean
@@ -284,7 +308,12 @@ class _Sampling:
         )
         with self._layer_pass.run(make_rows, args, clean_every=repeats if clean else 0) as run:
             samples = self._start(run, repeats) if clean else self.samples
-            derivatives = self._derivatives(run, repeats) if copies or noise is None else []
+            needs_entries = question.exact and not self._is_piecewise_linear(run, repeats)
+            derivatives = self._derivatives(run, repeats) if (copies or noise is None) and not needs_entries else []
+        if needs_entries:
+            self.samples, self.tensors, self._exact_pass = samples, run.tensors, ExactPass(self._layer_pass)
+            self._run_exactly(copies)
+            return
         if derivatives and not samples[0].moments.copies:
             _check_scores(self._finite)
         self._count(samples, derivatives, skip=int(clean and noise is not None))
@@ -315,6 +344,49 @@ class _Sampling:
             for activation in run.activations
         ]
 
+    def _is_piecewise_linear(self, run: LayerRun, repeats: int) -> bool:
+        """Whether the closed form is exact: what the link is applied to is piecewise linear in the layer."""
+        question = self.question
+        for target in question.targets:
+            output = check_output(run.output, target, question.examples * repeats)
+            score = select_scores(output, repeat_target(target, repeats, output.shape))
+            if isinstance(question.score, Softmax):
+                score = output
+            elif callable(question.score):
+                score = own_score(question.score, score)
+            if not all(graph.is_piecewise_linear() for graph in run.graphs(score)):
+                return False
+        return True
+
+    def _run_exactly(self, copies: range) -> None:
+        """The true derivatives for the next copies, one example and copy at a time."""
+        assert self._exact_pass is not None
+        for copy in copies if self._noise else range(1):
+            rows = [self._exact_pass.derivatives(self._row(example, copy)) for example in range(self.question.examples)]
+            derivatives = [Derivatives(*map(torch.cat, zip(*same, strict=True))) for same in zip(*rows, strict=True)]
+            for found in derivatives:
+                self._finite = self._finite.to(found.log_weight.device) & torch.isfinite(found.log_weight).all()
+            self._count(self.samples, [Derivatives(*map(_widened, found)) for found in derivatives], skip=0)
+            self._progress.update(1)
+
+    def _row(self, example: int, copy: int) -> Row:
+        """One example and copy."""
+        index = torch.tensor([example])
+        question, noise = self.question.of(index), self._noise and self._noise.of(index)
+        # The copy is made once: on some devices, noise made again in another memory format would not be the same.
+        row = _rows(question.inputs, noise, self._seed, range(copy, copy + 1), clean=False, own_layout=True)
+        return Row(
+            make_rows=lambda rows: tuple(copies_of(x, rows) for x in row),
+            additional_args=question.additional_args,
+            per_example=question.per_example,
+            targets=question.targets,
+            score=question.score,
+            selected=[sample.selected_in(example) for sample in self.samples[: sum(self.tensors)]],
+            positive_only=noise is None,
+            unused_is_zero=question.unused_is_zero,
+            show_progress=bool(noise and noise.show_progress),
+        )
+
     def _derivatives(self, run: LayerRun, repeats: int) -> list[Derivatives]:
         """For every target and every tensor of the layers."""
         question = self.question
@@ -322,6 +394,8 @@ class _Sampling:
         outputs = [check_output(run.output, target, rows) for target in question.targets]
         targets = [repeat_target(t, repeats, o.shape) for t, o in zip(question.targets, outputs, strict=True)]
         scores = [select_scores(output, target) for output, target in zip(outputs, targets, strict=True)]
+        if callable(question.score):
+            scores = [own_score(question.score, score) for score in scores]
         for score in scores:
             self._finite = self._finite.to(score.device) & torch.isfinite(score.detach()).all()
         if isinstance(question.score, Softmax):
@@ -330,8 +404,8 @@ class _Sampling:
                 for number, (output, target) in enumerate(zip(outputs, targets, strict=True))
             ]
         else:
-            gradients = run.gradients(scores, unused_is_zero=question.unused_is_zero)
-            parts = [_linked(question.score, score.detach(), g) for score, g in zip(scores, gradients, strict=True)]
+            gradients = run.gradients(scores, unused_is_zero=question.unused_is_zero, with_graph=question.create_graph)
+            parts = [_linked(question, score, g) for score, g in zip(scores, gradients, strict=True)]
         return [derivatives for part in parts for derivatives in part]
 
 
@@ -362,10 +436,22 @@ def _check_activations(run: LayerRun, rows: int) -> None:
             raise ValueError(f"layer: expected an activation with one row per input row ({rows}), found shape {shape}")
 
 
-def _linked(link: str, score: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Derivatives, ...]:
+_LINKS: dict[Any, Callable[[Tensor, Tensor], Derivatives]] = {"exp": exp_derivatives, "sigmoid": sigmoid_derivatives}
+
+
+def _linked(question: Question, score: Tensor, gradients: Sequence[Tensor]) -> tuple[Derivatives, ...]:
     """The derivatives of the score link for every tensor of the layer."""
-    derivatives = {"exp": exp_derivatives, "sigmoid": sigmoid_derivatives}[link]
-    return tuple(derivatives(_widened(score), _widened(g)) for g in gradients)
+    link = _LINKS.get(question.score, identity_derivatives)
+    values = _widened(score if question.create_graph else score.detach())
+    return tuple(link(values, _widened(g)) for g in gradients)
+
+
+def _gradients(run: LayerRun, score: Tensor, question: Question, keep_graph: bool) -> list[Tensor]:
+    """`g` for every tensor of the layers, in float32 or wider."""
+    gradients = run.gradient(
+        score, keep_graph=keep_graph, unused_is_zero=question.unused_is_zero, with_graph=question.create_graph
+    )
+    return [_widened(g) for g in gradients]
 
 
 def _softmax(
@@ -373,42 +459,27 @@ def _softmax(
 ) -> tuple[Derivatives, ...]:
     """The derivatives of the score link `softmax` for every tensor of the layer: one gradient per class."""
     assert isinstance(question.score, Softmax)
-    softmax, unused_is_zero = question.score, question.unused_is_zero
     logits, own = class_logits(output, target)
-    counted, columns = _competitors(logits, own, softmax)
+    counted, columns = competitors(logits, own, question.score.classes)
     position = (columns[None, :] == own[:, None]).to(torch.int8).argmax(1)
-    values = _widened(logits.detach())[:, columns].masked_fill(~counted, -torch.inf)
+    values = _widened(logits if question.create_graph else logits.detach())[:, columns].masked_fill(
+        ~counted, -torch.inf
+    )
     margin = softmax_margin(values, position)
     picked = logits.gather(1, own[:, None])[:, 0]
-    own_gradients = [_widened(g) for g in run.gradient(picked, keep_graph=True, unused_is_zero=unused_is_zero)]
+    own_gradients = _gradients(run, picked, question, keep_graph=True)
     sums = [PowerSums(g) for g in own_gradients]
     rivals = [(number, column) for number, column in enumerate(columns.tolist()) if not bool((own == column).all())]
     for number, column in rivals:
         more = keep_graph or (number, column) != rivals[-1]
-        gradients = run.gradient(logits[:, column], keep_graph=more, unused_is_zero=unused_is_zero)
+        gradients = _gradients(run, logits[:, column], question, more)
         for total, other, mine in zip(sums, gradients, own_gradients, strict=True):
-            total.add(margin.others[:, number], _widened(other) - mine)
+            total.add(margin.others[:, number], other - mine)
     return tuple(softmax_derivatives(margin, total) for total in sums)
 
 
-def _competitors(logits: Tensor, own: Tensor, softmax: Softmax) -> tuple[Tensor, Tensor]:
-    """Which classes each row's softmax runs over, `(rows, columns)`, and those columns: the named classes and the
-    row's own target, never another example's."""
-    classes = logits.shape[1]
-    named = range(classes) if softmax.classes is None else sorted(softmax.classes)
-    if named and not 0 <= named[-1] < classes:
-        raise ValueError(f"score: expected classes from 0 to {classes - 1}, found {named[-1]}")
-    is_named = torch.zeros(classes, dtype=torch.bool, device=logits.device)
-    is_named[list(named)] = True
-    counted = is_named[None, :] | torch.nn.functional.one_hot(own, classes).bool()
-    if bool((counted.sum(1) < 2).any()):
-        raise ValueError("score: expected at least one class beside the target in Softmax(classes=...), found none")
-    columns = counted.any(0).nonzero()[:, 0]
-    return counted[:, columns], columns
-
-
 def _warn_of_many_gradients(question: Question, output: Tensor, copies: int) -> None:
-    if isinstance(question.score, Softmax):
+    if isinstance(question.score, Softmax) and not question.exact:
         named = question.score.classes
         gradients = copies * (output[0].numel() if named is None else len(named) + 1)
         if gradients > MANY_GRADIENTS:

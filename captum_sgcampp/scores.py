@@ -7,8 +7,9 @@ the scale of the map.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from torch.nn.functional import logsigmoid
 from captum_sgcampp.moments import Derivatives, PowerSums, unit_scaled
 
 LINKS = ("exp", "softmax", "sigmoid")
+
+# A score link `Y = f(S)` of one's own: from the selected scores `(rows,)`, the scores to explain, `(rows,)`.
+ScoreFunction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,60 @@ def sigmoid_derivatives(score: Tensor, gradient: Tensor) -> Derivatives:
     second, third = -torch.tanh(score / 2), 1 - 6 * torch.exp(log_weight)
     shape = (-1,) + (1,) * (g.dim() - 1)
     return Derivatives(log_weight, scale, g, second.reshape(shape) * square, third.reshape(shape) * square * g)
+
+
+def identity_derivatives(score: Tensor, gradient: Tensor) -> Derivatives:
+    """`Y = S` behind a piecewise linear head: `g`, 0, 0. Args and shapes as `exp_derivatives`."""
+    g, scale = unit_scaled(gradient)
+    return Derivatives(torch.zeros_like(score), scale, g, torch.zeros_like(g), torch.zeros_like(g))
+
+
+class AlongEntries(NamedTuple):
+    """Derivatives of a scalar `s` of each row along every single entry of the layer, in steps of a unit of length.
+
+    The p-th derivative is `s_p / unit**p`.
+
+    Attributes:
+        unit: `(rows,)`; near the size of the activation it keeps float32 from losing the third derivative.
+        s1, s2, s3: `(rows, K, *space)`.
+    """
+
+    unit: Tensor
+    s1: Tensor
+    s2: Tensor
+    s3: Tensor
+
+
+def true_derivatives(link: str, score: Tensor, along: AlongEntries) -> Derivatives:
+    """The derivatives of `Y = f(s)` by Faa di Bruno's rule, `Y' = f' s1`, `Y'' = f'' s1^2 + f' s2` and
+    `Y''' = f''' s1^3 + 3 f'' s1 s2 + f' s3`, with a factor taken out as the weight of the copy.
+
+    Args:
+        link: `"exp"`, `"sigmoid"` (also for softmax, whose `s` is the margin `S_c - logsumexp_{j != c} S_j`) or
+            `"identity"`.
+        score: `s`, `(rows,)`.
+        along: the derivatives of `s`.
+    """
+    sizes = [part.reshape(len(part), -1).abs().amax(1) ** (1 / p) for p, part in enumerate(along[1:], start=1)]
+    largest = torch.stack(sizes).amax(0)
+    shape = (-1,) + (1,) * (along.s1.dim() - 1)
+    divisor = torch.where(largest > 0, largest, 1).reshape(shape)
+    s1, s2, s3 = (part / divisor**p for p, part in enumerate(along[1:], start=1))
+    log_weight, *factors = _link(link, score)
+    f1, f2, f3 = (factor.reshape(shape) for factor in factors)
+    d2, d3 = f2 * s1 * s1 + f1 * s2, f3 * s1 * s1 * s1 + 3 * f2 * s1 * s2 + f1 * s3
+    return Derivatives(log_weight, largest / along.unit, f1 * s1, d2, d3)
+
+
+def _link(link: str, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Log of the factor that is taken out, and `f', f'', f'''` without it."""
+    one = torch.ones_like(s)
+    if link == "exp":
+        return s, one, one, one
+    if link == "sigmoid":
+        log_slope = logsigmoid(s) + logsigmoid(-s)
+        return log_slope, one, -torch.tanh(s / 2), 1 - 6 * torch.exp(log_slope)
+    return 0 * one, one, 0 * one, 0 * one
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 FeatureMaps: TypeAlias = int | Sequence[int] | slice | Tensor | np.ndarray[Any, Any] | None
 Neurons: TypeAlias = slice | tuple[slice | int, ...] | Sequence[Any] | Tensor | np.ndarray[Any, Any] | None
@@ -253,3 +253,12 @@ def _tiles_in(start: float, stop: float, size: int, tiles: int) -> slice:
         first = min(int((start + stop) / 2 / tile), tiles - 1)
         last = first + 1
     return slice(first, last)
+
+
+def random_entries(candidates: Tensor, count: int, generator: Generator | None = None) -> Tensor:
+    """At most `count` of each example's candidates, at random: a bool tensor of the same shape `(N, ...)`."""
+    flat = candidates.flatten(1)
+    device = "cpu" if generator is None else generator.device
+    order = torch.rand(flat.shape, generator=generator, device=device).to(flat.device).masked_fill(~flat, -1)
+    chosen = torch.zeros_like(flat).scatter(1, order.topk(min(count, flat.shape[1]), dim=1).indices, True)
+    return (chosen & flat).reshape(candidates.shape)

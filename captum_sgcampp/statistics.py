@@ -85,6 +85,14 @@ def jackknife_standard_error(whole: Tensor, without: list[Tensor], copies: int) 
     return (squares / groups).sqrt()
 
 
+def relative_norm(part: Tensor, whole: Tensor) -> Tensor:
+    """L2 norm of `part` divided by that of `whole`, for each example `(N,)`; 0 where both are 0."""
+    largest = whole.flatten(1).abs().amax(1, keepdim=True)  # squares of small numbers would vanish
+    size = torch.where(largest > 0, largest, 1)
+    above, below = ((values.flatten(1) / size).norm(dim=1) for values in (part, whole))
+    return torch.where(above > 0, above / below, 0)
+
+
 def _unit(maps: Tensor) -> Tensor:
     flat = maps.flatten(1)
     largest = flat.abs().amax(1, keepdim=True)  # squares of small maps would vanish

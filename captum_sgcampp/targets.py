@@ -129,3 +129,19 @@ def class_logits(output: Tensor, target: TargetType) -> tuple[Tensor, Tensor]:
         return output, columns
     all_classes = [(slice(None), *place[1:]) for place in places]
     return torch.stack([row[index] for row, index in zip(output, all_classes, strict=True)]), columns
+
+
+def competitors(logits: Tensor, own: Tensor, named_classes: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+    """Which classes each row's softmax runs over, `(rows, columns)`, and those columns: the named classes and the
+    row's own target, never another example's."""
+    classes = logits.shape[1]
+    named = range(classes) if named_classes is None else sorted(named_classes)
+    if named and not 0 <= named[-1] < classes:
+        raise ValueError(f"score: expected classes from 0 to {classes - 1}, found {named[-1]}")
+    is_named = torch.zeros(classes, dtype=torch.bool, device=logits.device)
+    is_named[list(named)] = True
+    counted = is_named[None, :] | torch.nn.functional.one_hot(own, classes).bool()
+    if bool((counted.sum(1) < 2).any()):
+        raise ValueError("score: expected at least one class beside the target in Softmax(classes=...), found none")
+    columns = counted.any(0).nonzero()[:, 0]
+    return counted[:, columns], columns

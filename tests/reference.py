@@ -154,3 +154,38 @@ def reference_map(
 def relative_error(found: Tensor, expected: Tensor) -> float:
     """Relative L2 error."""
     return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+def stencil_derivatives(
+    phi: Callable[[Tensor], Tensor], at: Tensor, entry: tuple[int, ...], step: float
+) -> tuple[float, float, float]:
+    """phi', phi'', phi''' along one entry by central differences over 11 points, in float64.
+
+    `phi` takes a batch of points shaped like `at` and gives one number for each.
+    """
+    offsets = torch.arange(-5, 6, dtype=torch.float64)
+    points = at.double().repeat(11, *(1,) * at.dim())
+    points[(slice(None), *entry)] += step * offsets
+    with torch.no_grad():
+        values = phi(points)
+    powers = offsets[None, :] ** torch.arange(11, dtype=torch.float64)[:, None]
+    found = []
+    for p in (1, 2, 3):
+        wanted = torch.zeros(11, dtype=torch.float64)
+        wanted[p] = math.factorial(p) / step**p
+        found.append(float(torch.linalg.solve(powers, wanted) @ values))
+    return found[0], found[1], found[2]
+
+
+def map_from_derivatives(activation: Tensor, derivatives: Callable[[tuple[int, ...]], Sequence[float]]) -> Tensor:
+    """L (1, *space) of one example from D_1, D_2, D_3 at every entry."""
+    channels, space = activation.shape[0], tuple(activation.shape[1:])
+    result = torch.zeros(1, *space, dtype=torch.float64)
+    for k in range(channels):
+        total, w = float(activation[k].sum()), 0.0
+        for place in itertools.product(*(range(size) for size in space)):
+            d1, d2, d3 = derivatives((k, *place))
+            denominator = 2 * d2 + d3 * total
+            w += (d2 / denominator if denominator != 0 else 0.0) * max(d1, 0.0)
+        result[0] += w * activation[k].double()
+    return result

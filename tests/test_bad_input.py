@@ -185,11 +185,11 @@ def test_sampling_arguments_belong_to_the_smooth_method_only() -> None:
 FORMULA: list[tuple[str, dict[str, Any], Any]] = [
     ("score", {"score": "logit"}, ValueError),
     ("score", {"score": None}, TypeError),
-    ("score", {"score": torch.exp}, TypeError),
+    ("score", {"score": torch.exp}, ValueError),
+    ("score", {"score": nn.Module}, TypeError),
     ("score", {"score": Softmax(classes=(1, 7))}, ValueError),
     ("score", {"score": Softmax(classes=(1,))}, ValueError),
     ("score", {"score": Softmax(classes=())}, ValueError),
-    ("derivatives", {"derivatives": "exact"}, NotImplementedError),
     ("derivatives", {"derivatives": "numeric"}, ValueError),
     ("derivatives", {"derivatives": None}, ValueError),
     ("bound_alpha", {"bound_alpha": 0.5}, TypeError),
@@ -198,7 +198,8 @@ FORMULA: list[tuple[str, dict[str, Any], Any]] = [
     ("attribute_to_layer_input", {"attribute_to_layer_input": 1}, TypeError),
     ("grad_kwargs", {"grad_kwargs": "create_graph"}, TypeError),
     ("grad_kwargs", {"grad_kwargs": {"grad_outputs": torch.ones(2)}}, ValueError),
-    ("grad_kwargs", {"grad_kwargs": {"create_graph": True}}, NotImplementedError),
+    ("grad_kwargs", {"grad_kwargs": {"is_grads_batched": True}}, NotImplementedError),
+    ("grad_kwargs", {"grad_kwargs": {"create_graph": True}, "derivatives": "exact"}, ValueError),
     (r"grad_kwargs\['allow_unused'\]", {"grad_kwargs": {"allow_unused": 1}}, TypeError),
 ]
 

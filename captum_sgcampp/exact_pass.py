@@ -1,0 +1,286 @@
+"""The true derivatives of one example and copy: runs the model once for each layer, with as many identical rows behind
+it as directions are differentiated at a time, and goes through the entries of the layer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from tqdm import tqdm
+
+from captum_sgcampp.captum_internals import TargetType
+from captum_sgcampp.exact import along_entries
+from captum_sgcampp.graph import Graph
+from captum_sgcampp.model_pass import LayerPass, LayerRun
+from captum_sgcampp.moments import Derivatives
+from captum_sgcampp.noise import copies_of
+from captum_sgcampp.primitives import elementary_operations
+from captum_sgcampp.scores import AlongEntries, ScoreFunction, Softmax, true_derivatives
+from captum_sgcampp.targets import check_output, class_logits, competitors, repeat_target, select_scores
+
+# Rows behind the layer fill at most this many bytes with what the backward passes keep, as far as one forward pass
+# tells: the second and third derivative keep about six times as much as the first.
+CPU_BYTES = 128 * 2**20
+ACCELERATOR_BYTES = 2 * 2**30
+GROWTH = 6
+MOST_ROWS = 32
+
+# Equal rows must have equal scores and gradients within this share: rounding is far below, mixed rows are far above.
+SAME_WITHIN = 1e-2
+
+# Makes the inputs of the model: the given number of equal rows of one example and copy.
+MakeRows = Callable[[int], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example and copy.
+
+    Attributes:
+        make_rows: makes its inputs.
+        additional_args: the arguments behind them, with one row where they have one per example.
+        per_example: which of these have.
+        targets: what is explained.
+        score: the score link.
+        selected: for each tensor of the layers, bool `(K, *space)`: the entries that have a part in the map.
+        positive_only: whether entries with a negative first derivative have none.
+        unused_is_zero: whether a layer without influence has the gradient 0, or raises.
+        show_progress: whether a bar counts the entries.
+    """
+
+    make_rows: MakeRows
+    additional_args: tuple[Any, ...]
+    per_example: tuple[bool, ...]
+    targets: tuple[TargetType, ...]
+    score: str | Softmax | ScoreFunction
+    selected: list[Tensor | None]
+    positive_only: bool = False
+    unused_is_zero: bool = False
+    show_progress: bool = False
+
+    def args(self, rows: int) -> tuple[Any, ...]:
+        """The additional arguments for some rows."""
+        return tuple(
+            copies_of(arg, rows) if per_example else arg
+            for arg, per_example in zip(self.additional_args, self.per_example, strict=True)
+        )
+
+
+class ExactPass:
+    """Derivatives of the score along every single entry of the layers, one example and copy at a time.
+
+    Args:
+        layer_pass: the model and the layers.
+    """
+
+    def __init__(self, layer_pass: LayerPass) -> None:
+        if layer_pass.has_replicas:
+            raise RuntimeError(
+                "derivatives: expected a model on one device for 'exact', found DataParallel; give the model in it"
+            )
+        self._layers = [_ExactLayer(single) for single in layer_pass.of_each_layer()]
+
+    def derivatives(self, row: Row) -> list[Derivatives]:
+        """For every target, every tensor of the layers: one row each."""
+        selected = iter(row.selected)
+        per_layer = [layer.derivatives(row, selected) for layer in self._layers]
+        return [found for number in range(len(row.targets)) for layer in per_layer for found in layer[number]]
+
+
+class _ExactLayer:
+    """One layer, and what was learnt of the model so far: how many rows fit, and how to get them."""
+
+    def __init__(self, layer_pass: LayerPass) -> None:
+        self._pass = layer_pass
+        self._rows, self._tensors = 0, 0
+        self._widens = True
+
+    def derivatives(self, row: Row, selected: Iterator[Tensor | None]) -> list[list[Derivatives]]:
+        """For every target, every tensor of the layer."""
+        with elementary_operations():
+            if not self._rows:
+                self._rows, self._tensors = self._measure(row)
+            masks = [next(selected) for _ in range(self._tensors)]
+            while True:
+                try:
+                    return self._differentiate(row, masks)
+                except torch.OutOfMemoryError as error:
+                    if self._rows == 1:
+                        raise RuntimeError(
+                            "derivatives: expected a layer whose third derivatives fit into memory for 'exact', found "
+                            "one for which not even a single entry does"
+                        ) from error
+                self._halve()
+
+    def _halve(self) -> None:
+        self._rows //= 2
+        warnings.warn(f"derivatives: out of memory, going on with {self._rows} entries at a time", stacklevel=8)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _measure(self, row: Row) -> tuple[int, int]:
+        """How many rows fit, and the number of the layer's tensors, from one forward pass."""
+        with _saved_bytes() as saved, self._pass.run(lambda own_layout: row.make_rows(1), row.args(1), 0) as run:
+            tensors, cpu = run.tensors[0], run.output.device.type == "cpu"
+            largest = max(int(torch.Size(shape).numel()) for shape in run.shapes)
+        fit = (CPU_BYTES if cpu else ACCELERATOR_BYTES) // max(GROWTH * saved[0], 1)
+        return max(1, min(fit, MOST_ROWS, largest)), tensors
+
+    def _differentiate(self, row: Row, masks: list[Tensor | None]) -> list[list[Derivatives]]:
+        with self._run(row) as run:
+            return [
+                _per_tensor(run, target, row, masks, more=number + 1 < len(row.targets))
+                for number, target in enumerate(row.targets)
+            ]
+
+    @contextmanager
+    def _run(self, row: Row) -> Iterator[LayerRun]:
+        """One pass with `rows` identical rows behind the layer."""
+        with ExitStack() as stack:
+            run = self._widened(row, stack) if self._widens and self._pass.can_widen and self._rows > 1 else None
+            self._widens = run is not None or self._rows == 1
+            if run is None:
+                run = stack.enter_context(
+                    self._pass.run(lambda own_layout: row.make_rows(self._rows), row.args(self._rows), 0)
+                )
+                if not _rows_are_equal(run, row):
+                    raise RuntimeError(
+                        "forward_func: expected scores of each row that depend on that row alone, found equal rows "
+                        "with different scores or gradients"
+                    )
+            yield run
+
+    def _widened(self, row: Row, stack: ExitStack) -> LayerRun | None:
+        """One row in front of the layer; None where the model does not go on with several behind it."""
+        attempt = ExitStack()
+        try:
+            run: LayerRun = attempt.enter_context(
+                self._pass.run(lambda own_layout: row.make_rows(1), row.args(1), 0, rows_at_layer=self._rows)
+            )
+            usable = isinstance(run.output, Tensor) and run.output.dim() and len(run.output) == self._rows
+            if usable and self._pass.can_widen and not run.goes_around() and _rows_are_equal(run, row):
+                stack.push(attempt)
+                return run
+        except torch.OutOfMemoryError:
+            attempt.close()
+            raise
+        except Exception:  # whatever a model raises when the rows of its input and of the layer differ in number
+            pass
+        attempt.close()
+        return None
+
+
+def _per_tensor(
+    run: LayerRun, target: TargetType, row: Row, masks: list[Tensor | None], more: bool
+) -> list[Derivatives]:
+    link, score = _scalar(run, target, row.score)
+    graphs = run.graphs(score)
+    _check_graphs(score, graphs)
+    gradients = run.gradient(score, keep_graph=more, unused_is_zero=row.unused_is_zero, with_graph=True)
+    with run.differentiating():
+        return [
+            true_derivatives(
+                link, score.detach()[:1], _along(run, number, gradient, _is_pooled(run, graph, gradient), mask, row)
+            )
+            for number, (gradient, graph, mask) in enumerate(zip(gradients, graphs, masks, strict=True))
+        ]
+
+
+def _is_pooled(run: LayerRun, graph: Graph, gradient: Tensor) -> bool:
+    return not run.is_rearranged and graph.is_pooled(gradient.dim())
+
+
+def _scalar(run: LayerRun, target: TargetType, score: str | Softmax | ScoreFunction) -> tuple[str, Tensor]:
+    """A link and the scalar `s` of each row, `(rows,)`, that it is applied to."""
+    output = run.output
+    repeated = repeat_target(target, len(output), output.shape)
+    picked = select_scores(check_output(output, target, len(output)), repeated)
+    if isinstance(score, str):
+        return score, picked
+    if not isinstance(score, Softmax):
+        return "identity", own_score(score, picked)
+    logits, own = class_logits(output, repeated)
+    columns = competitors(logits, own, score.classes)[1]
+    return "sigmoid", picked - logits[:, columns[columns != own[0]]].logsumexp(1)
+
+
+def own_score(score: ScoreFunction, picked: Tensor) -> Tensor:
+    """`score(S)`, checked."""
+    found = score(picked)
+    if not isinstance(found, Tensor) or found.shape != picked.shape:
+        form = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"score: expected a function from scores {tuple(picked.shape)} to as many, found {form}")
+    return found
+
+
+def _check_graphs(score: Tensor, graphs: list[Graph]) -> None:
+    if score.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"derivatives: expected scores in float32 or float64 for 'exact', found {score.dtype}, too coarse for "
+            "third derivatives; use model.float() or 'closed_form'"
+        )
+    for graph in graphs:
+        if (name := graph.doubtful()) is not None:
+            raise RuntimeError(
+                "derivatives: expected operations behind the layer whose third derivative is known to be right for "
+                f"'exact', found {name}; write it from elementary operations or use 'closed_form'"
+            )
+
+
+def _along(run: LayerRun, number: int, gradient: Tensor, pooled: bool, mask: Tensor | None, row: Row) -> AlongEntries:
+    """The derivatives of `s` along the entries of one tensor that have a part in the map: one row."""
+    first = gradient.detach()[0]
+    unit = _largest(run.values[number])
+    wanted = torch.ones_like(first, dtype=torch.bool) if mask is None else mask.expand_as(first)
+    entries = _entries(wanted & (first > 0) if row.positive_only else wanted, pooled)
+    with tqdm(total=len(entries), desc="entries", leave=False, disable=not row.show_progress) as bar:
+        second, third = along_entries(gradient, run.edges[number], entries, unit, run.rearrange, bar.update)
+    if pooled:
+        second, third = _first_of_each_map(second), _first_of_each_map(third)
+    return AlongEntries(unit[None], unit * first[None], second[None], third[None])
+
+
+def _entries(wanted: Tensor, pooled: bool) -> Tensor:
+    """Numbers of the wanted entries in the flattened tensor; of pooled maps, the first stands for all."""
+    if pooled:
+        return wanted.flatten(1).any(1).nonzero()[:, 0] * wanted[0].numel()
+    return wanted.flatten().nonzero()[:, 0]
+
+
+def _first_of_each_map(values: Tensor) -> Tensor:
+    return values.flatten(1)[:, :1].expand(len(values), values[0].numel()).reshape(values.shape)
+
+
+def _largest(values: Tensor) -> Tensor:
+    """The largest magnitude, `()`; 1 where all are 0."""
+    largest = values.abs().amax()
+    return torch.where(largest > 0, largest, 1)
+
+
+def _rows_are_equal(run: LayerRun, row: Row) -> bool:
+    """Whether equal rows have equal scores and gradients, but for rounding: no row depends on the others."""
+    score = _scalar(run, row.targets[0], row.score)[1]
+    gradients = run.gradient(score, keep_graph=True, unused_is_zero=row.unused_is_zero)
+    return all(not bool((rows - rows[:1]).norm() > SAME_WITHIN * rows.norm()) for rows in (score.detach(), *gradients))
+
+
+@contextmanager
+def _saved_bytes() -> Iterator[list[int]]:
+    """Counts the bytes that autograd keeps for the backward pass in the block, parameters left out."""
+    total, seen = [0], set()
+
+    def count(kept: Tensor) -> Tensor:
+        base = kept if kept._base is None else kept._base
+        if not isinstance(base, nn.Parameter) and base.data_ptr() not in seen:
+            seen.add(base.data_ptr())
+            total[0] += base.numel() * base.element_size()
+        return kept.detach()
+
+    with saved_tensors_hooks(count, lambda kept: kept):
+        yield total
