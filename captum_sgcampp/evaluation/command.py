@@ -117,7 +117,7 @@ def _add_metric_arguments(parser: argparse.ArgumentParser) -> None:
         help="mosaics of twice the image's side, or of its own; auto: full where the model takes it",
     )
     add("--randomization-steps", type=int, default=3, metavar="N", help="randomised copies of the model (default: 3)")
-    add("--batch-size", type=int, default=16, metavar="N", help="rows of a forward pass (default: 16)")
+    add("--batch-size", type=int, default=8, metavar="N", help="rows of a forward pass (default: 8)")
     add("--out", type=Path, default=Path("evaluation"), metavar="FOLDER", help="results (default: evaluation)")
 
 
@@ -126,7 +126,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     _check_numbers(arguments)
     device = usable_device(arguments.device)
     classifier = _classifier(arguments)
-    model = classifier.model.to(device)
+    # The rows of a convolution come several times as fast in this memory format on a CPU.
+    model = classifier.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     subjects = _subjects(arguments, classifier, device)
     layers = arguments.layers or [deepest_layer(model, subjects.load(0).inputs)]
     for name in layers:
