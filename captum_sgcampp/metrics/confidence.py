@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from captum_sgcampp.checks import check_count
 
 LINKS = ("softmax", "sigmoid")
 
@@ -23,7 +25,7 @@ def class_confidence(
 
     Args:
 
-        model (Callable): From inputs to logits `(N, classes)`.
+        model (Callable): From inputs to logits `(N, classes)`, in evaluation mode.
         inputs (Tensor): `(N, C, H, W)`.
         target (int or Tensor): Class index, one for all examples or `(N,)`.
         link (str, optional): `"softmax"`, or `"sigmoid"` for classes that do not exclude each other.
@@ -32,7 +34,7 @@ def class_confidence(
                     Default: 32
 
     Returns:
-        *Tensor*: `(N,)`, from 0 to 1, float32 or wider.
+        *Tensor*: `(N,)`, from 0 to 1, float64.
 
     Examples::
 
@@ -41,13 +43,20 @@ def class_confidence(
     """
     if link not in LINKS:
         raise ValueError(f"link: expected one of {LINKS}, found {link!r}")
+    check_evaluating(model)
+    check_count("batch_size", batch_size)
     targets = targets_of(inputs, target)
     with torch.no_grad():
         logits = [model(rows) for rows in inputs.split(batch_size)]
-        scores = torch.cat(logits)
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        scores = torch.cat(logits).double()  # float32 rounds a confident network's probabilities to 1
         probabilities = scores.softmax(1) if link == "softmax" else scores.sigmoid()
         return probabilities.gather(1, targets[:, None])[:, 0]
+
+
+def check_evaluating(model: object) -> None:
+    """No module in training mode: its rows could depend on each other or on chance."""
+    if isinstance(model, nn.Module) and any(module.training for module in model.modules()):
+        raise RuntimeError("model: expected a model in evaluation mode, found training mode; call model.eval() first")
 
 
 def targets_of(inputs: Tensor, target: int | Tensor) -> Tensor:

@@ -151,6 +151,8 @@ def _curve(
 ) -> Tensor:
     """Confidence on the way from `start` to `end`, pixel by pixel in the order of the maps."""
     check_count("steps", steps)
+    if maps.shape != (len(start), *start.shape[2:]):
+        raise ValueError(f"maps: expected shape {(len(start), *start.shape[2:])}, found {tuple(maps.shape)}")
     n, pixels = len(start), start[0, 0].numel()
     rank = pixel_order(maps).argsort(1).reshape(n, 1, *start.shape[2:])  # 0: the largest value
     counts = torch.linspace(0, pixels, steps + 1, dtype=torch.float64).round().long().tolist()

@@ -113,7 +113,7 @@ def instance_shares(maps: Tensor, instances: Tensor) -> Tensor:
         tensor([[0.7500, 0.2500, 0.0000, 0.0000]])
     """
     check_maps(maps)
-    regions = instances.expand(len(maps), *instances.shape[-3:])
+    regions = instances.to(maps.device).expand(len(maps), *instances.shape[-3:])
     if regions.dtype != torch.bool or regions.shape[2:] != maps.shape[1:]:
         raise ValueError(
             f"instances: expected bool of shape (N, I, {maps.shape[1]}, {maps.shape[2]}), found {instances.dtype}, "
@@ -142,5 +142,5 @@ def instance_balance(maps: Tensor, instances: Tensor) -> Tensor:
         >>> instance_balance(maps, cell_masks((2, 2))[:2])
         tensor([0.3333])
     """
-    means = instance_shares(maps, instances) / instances.sum((-2, -1)).clamp_min(1)
+    means = instance_shares(maps, instances) / instances.to(maps.device).sum((-2, -1)).clamp_min(1)
     return share(means.amin(1), means.amax(1))

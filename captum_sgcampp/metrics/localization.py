@@ -60,7 +60,7 @@ def energy_inside(maps: Tensor, regions: Tensor) -> Tensor:
         >>> energy_inside(maps, torch.tensor([[[True, False], [False, False]]]))
         tensor([0.7500])
     """
-    check_regions(maps, regions)
+    regions = check_regions(maps, regions)
     return share(positive_energy(maps, regions), positive_energy(maps, torch.ones_like(regions)))
 
 
@@ -87,7 +87,7 @@ def pointing_game(maps: Tensor, regions: Tensor, *, tolerance: float = 0.0) -> T
         >>> pointing_game(maps, region), pointing_game(maps, region, tolerance=1)
         (tensor([0.]), tensor([1.]))
     """
-    check_regions(maps, regions)
+    regions = check_regions(maps, regions)
     if not 0 <= tolerance < min(maps.shape[1:]):
         raise ValueError(f"tolerance: expected 0 to less than the image's side, found {tolerance}")
     low, high = maps.flatten(1).aminmax(dim=1)
@@ -134,7 +134,7 @@ def localization_score(maps: Tensor, regions: Tensor, threshold: float, *, measu
         >>> localization_score(maps, region, 0.5)
         tensor([0.3333])
     """
-    check_regions(maps, regions)
+    regions = check_regions(maps, regions)
     if measure not in MEASURES:
         raise ValueError(f"measure: expected one of {MEASURES}, found {measure!r}")
     if not 0 <= threshold < 1:

@@ -80,8 +80,8 @@ def check_maps(maps: Tensor) -> None:
         raise ValueError("maps: expected finite values, found NaN or infinity")
 
 
-def check_regions(maps: Tensor, regions: Tensor) -> None:
-    """Bool regions of the maps' shape, none of them empty."""
+def check_regions(maps: Tensor, regions: Tensor) -> Tensor:
+    """Bool regions of the maps' shape, none of them empty, on the maps' device."""
     check_maps(maps)
     if regions.dtype != torch.bool or regions.shape != maps.shape:
         raise ValueError(
@@ -90,3 +90,4 @@ def check_regions(maps: Tensor, regions: Tensor) -> None:
         )
     if not bool(regions.flatten(1).any(1).all()):
         raise ValueError("regions: expected at least one pixel in every example, found an empty region")
+    return regions.to(maps.device)

@@ -9,6 +9,7 @@ from captum.attr import Occlusion
 from torch import Tensor
 
 from captum_sgcampp.checks import check_count
+from captum_sgcampp.metrics.confidence import check_evaluating
 
 
 def occlusion_map(
@@ -48,6 +49,7 @@ def occlusion_map(
         >>> occlusion_map(net, images, 3, window=16, stride=8).shape
         torch.Size([2, 32, 32])
     """
+    check_evaluating(model)
     check_count("window", window)
     check_count("stride", stride)
     if window > min(inputs.shape[2:]) or stride > window:
