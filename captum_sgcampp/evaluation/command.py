@@ -300,11 +300,15 @@ def _measured(bench: Bench, subjects: Subjects, index: int, todo: list[tuple[str
 
 def _head(classifier: Classifier, subjects: Subjects, settings: Settings) -> list[str]:
     s = settings
-    return [
-        f"{classifier.name} on {subjects.kind}; confidence by {s.link}; seed {s.seed}; curves of {s.steps} steps "
-        f"(deletion to {s.deletion_baseline}, insertion from {s.insertion_baseline}); occlusion of {s.window} x "
-        f"{s.window} pixels, stride {s.stride}; mosaics of {s.grid_size} size; captum_sgcampp {__version__}.",
-    ]
+    of_groups = {
+        "curves": f"curves of {s.steps} steps (deletion to {s.deletion_baseline}, insertion from {s.insertion_baseline})",
+        "occlusion": f"occlusion of {s.window} x {s.window} pixels, stride {s.stride}",
+        "localization": f"pointing game with a tolerance of {s.tolerance:g} pixels",
+        "grid": f"mosaics of {s.grid_size} size",
+    }
+    parts = [f"{classifier.name} on {subjects.kind}", f"confidence by {s.link}", f"seed {s.seed}"]
+    parts += [text for name, text in of_groups.items() if name in s.groups]
+    return [f"{'; '.join(parts)}; captum_sgcampp {__version__}."]
 
 
 def _notes(bench: Bench) -> list[str]:

@@ -43,35 +43,31 @@ def table(
     ]
     lines += [line for name, reason in left_out.items() for line in (f"Left out: {name} ({reason}).", "")]
     lines += [line for note in notes for line in (note, "")]
+    most = max((row.n for row in rows), default=0)
     for layer in dict.fromkeys(row.layer for row in rows):
         lines += [f"## {layer}", ""]
         for name, group in chosen.items():
             found = [row for row in rows if row.layer == layer and row.metric in {m.name for m in group.metrics}]
-            lines += [f"### {name}", "", *_group_table(found, group.metrics), ""] if found else []
+            lines += [f"### {name}", "", *_group_table(found, group.metrics, most), ""] if found else []
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _group_table(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[str]:
+def _group_table(rows: Sequence[Row], metrics: Sequence[Metric], most: int) -> list[str]:
     shown = [metric for metric in metrics if any(row.metric == metric.name for row in rows)]
     by_place = {(row.method, row.metric): row for row in rows}
-    most = max(row.n for row in rows)
     heads = ["method", *(f"{metric.title}<br>{BETTER[metric.better]}" for metric in shown)]
     lines = [heads, ["---"] * len(heads)]
     for method in dict.fromkeys(row.method for row in rows):
-        lines.append([method, *(_cell(by_place.get((method, metric.name)), most) for metric in shown)])
+        lines.append([method, *(_cell(by_place.get((method, metric.name)), metric, most) for metric in shown)])
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
-def _cell(row: Row | None, most: int) -> str:
+def _cell(row: Row | None, metric: Metric, most: int) -> str:
     if row is None:
         return ""
-    number = _number_format(row)
+    number = ".1f" if metric.title.endswith("(%)") else ".3f"
     count = "" if row.n == most else f" ({row.n})"
     return f"{row.mean:{number}} [{row.low:{number}}, {row.high:{number}}]{_mark(row)}{count}"
-
-
-def _number_format(row: Row) -> str:
-    return ".1f" if max(abs(row.low), abs(row.high)) > 2 else ".3f"
 
 
 def _mark(row: Row) -> str:
