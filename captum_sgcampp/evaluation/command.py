@@ -301,7 +301,7 @@ def _measured(bench: Bench, subjects: Subjects, index: int, todo: list[tuple[str
 def _head(classifier: Classifier, subjects: Subjects, settings: Settings) -> list[str]:
     s = settings
     of_groups = {
-        "curves": f"curves of {s.steps} steps (deletion to {s.deletion_baseline}, insertion from {s.insertion_baseline})",
+        "curves": f"curves of {s.steps} steps, deletion to {s.deletion_baseline}, insertion from {s.insertion_baseline}",
         "occlusion": f"occlusion of {s.window} x {s.window} pixels, stride {s.stride}",
         "localization": f"pointing game with a tolerance of {s.tolerance:g} pixels",
         "grid": f"mosaics of {s.grid_size} size",
