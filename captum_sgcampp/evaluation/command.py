@@ -171,7 +171,8 @@ def _classifier(arguments: argparse.Namespace) -> Classifier:
     with torch.no_grad():
         count = made.eval()(torch.zeros(1, 3, 224, 224)).shape[1]
     prepare = partial(classifier_input, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    name = arguments.model_factory.rpartition(":")[2]
+    function, _, argument = arguments.model_factory.rpartition(":")[2].partition("=")
+    name = argument or function
     return Classifier(name, made, [f"class {k}" for k in range(count)], prepare, shown_crop, independent=False)
 
 
@@ -301,7 +302,7 @@ def _measured(bench: Bench, subjects: Subjects, index: int, todo: list[tuple[str
 def _head(classifier: Classifier, subjects: Subjects, settings: Settings) -> list[str]:
     s = settings
     of_groups = {
-        "curves": f"curves of {s.steps} steps, deletion to {s.deletion_baseline}, insertion from {s.insertion_baseline}",
+        "curves": f"curves: {s.steps} steps, deletion to {s.deletion_baseline}, insertion from {s.insertion_baseline}",
         "occlusion": f"occlusion of {s.window} x {s.window} pixels, stride {s.stride}",
         "localization": f"pointing game with a tolerance of {s.tolerance:g} pixels",
         "grid": f"mosaics of {s.grid_size} size",
