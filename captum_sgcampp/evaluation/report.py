@@ -96,7 +96,7 @@ def figure(rows: Sequence[Row], metrics: Sequence[Metric]) -> Figure:
         panel.grid(axis="x", alpha=0.3)
         panel.tick_params(labelsize=7)
     panels[0][0].set_yticks(range(len(methods)), methods)
-    panels[0][0].invert_yaxis()
+    panels[0][0].set_ylim(len(methods) - 0.5, -0.5)
     for panel in panels.flat[len(shown) :]:
         panel.set_axis_off()
     drawn.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(layers), fontsize=8)
