@@ -90,6 +90,20 @@ def torchvision_names() -> list[str]:
     return names
 
 
+def usable_device(name: str) -> torch.device:
+    """The device of the option `--device`.
+
+    Raises:
+        ValueError: torch cannot use it.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device: expected a device that torch can use, found {name!r} ({error})") from error
+    return device
+
+
 def _show_scene(picture: Image.Image) -> Image.Image:
     return picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
 

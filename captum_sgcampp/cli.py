@@ -1,4 +1,4 @@
-"""The command line: `captum-sgcampp explain` and `captum-sgcampp benchmark`."""
+"""The command line: `captum-sgcampp explain`, `evaluate` and `benchmark`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, __v
 from captum_sgcampp.benchmark import CASES, MODES, Setting, measure, report, threads
 from captum_sgcampp.bundled import draw_scene
 from captum_sgcampp.checks import check_count
-from captum_sgcampp.classifiers import BUNDLED, Classifier, load_classifier, torchvision_names
+from captum_sgcampp.classifiers import BUNDLED, Classifier, load_classifier, torchvision_names, usable_device
+from captum_sgcampp.evaluation import add_command as add_evaluate
 from captum_sgcampp.images import read_image
-from captum_sgcampp.layers import deepest_layer, inner_layer, noise_acts
+from captum_sgcampp.layers import deepest_layer, inner_layer, named_layer, noise_acts
 from captum_sgcampp.selection import selection_mask
 from captum_sgcampp.visualize import compare_maps
 
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_method_arguments(explained)
     _add_output_arguments(explained)
     explained.set_defaults(run=explain)
+    add_evaluate(commands)
     _add_benchmark(commands)
     return parser
 
@@ -122,7 +124,7 @@ def benchmark(arguments: argparse.Namespace) -> None:
     names = ("nt_samples", "batch", "size", "rounds", "device", "mode", "targets")
     for name in ("nt_samples", "batch", "size", "rounds", "targets"):
         check_count(f"--{name.replace('_', '-')}", getattr(arguments, name))
-    _device(arguments.device)
+    usable_device(arguments.device)
     setting = Setting(**{name: getattr(arguments, name) for name in names})
     cases = [_case(text) for text in arguments.network] if arguments.network else list(CASES)
     with threads(arguments.threads):
@@ -202,7 +204,7 @@ def explain(arguments: argparse.Namespace) -> None:
     pictures = _pictures(arguments)
     _check_outputs(arguments)
     classifier = load_classifier(arguments.model, arguments.weights)
-    device = _device(arguments.device)
+    device = usable_device(arguments.device)
     classifier.model.to(device)
     targets = arguments.target or (["top"] if arguments.images else [DEMO_TARGET])
     subjects = [s for name, picture in pictures for s in _subjects(classifier, name, picture, targets, device)]
@@ -231,15 +233,6 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
     known = {".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp", ".tif", ".tiff"}
     if arguments.out.suffix.lower() not in known:
         raise ValueError(f"--out: expected a file name that ends in one of {sorted(known)}, found {arguments.out.name}")
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device: expected a device that torch can use, found {name!r} ({error})") from error
-    return device
 
 
 def _subjects(
@@ -274,13 +267,13 @@ def _layers(classifier: Classifier, subject: _Subject, arguments: argparse.Names
     """The layer to explain and, where the noise changes nothing but scale there, an inner one beside it."""
     model = classifier.model
     if arguments.layer is not None:
-        _submodule(model, arguments.layer)
+        named_layer(model, arguments.layer)
         return [arguments.layer]
     deepest = deepest_layer(model, subject.inputs)
     print(f"layer: {deepest} (the deepest with maps larger than 1 x 1; --layer chooses another)")
     if "smooth-grad-cam++" not in arguments.method:
         return [deepest]
-    if noise_acts(model, _submodule(model, deepest), subject.inputs, subject.target):
+    if noise_acts(model, named_layer(model, deepest), subject.inputs, subject.target):
         return [deepest]
     inner = inner_layer(model, subject.inputs, deepest)
     beside = "" if inner is None else f"; {inner} is shown beside it"
@@ -291,14 +284,6 @@ def _layers(classifier: Classifier, subject: _Subject, arguments: argparse.Names
     return [deepest] if inner is None else [deepest, inner]
 
 
-def _submodule(model: nn.Module, name: str) -> nn.Module:
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        names = [known for known, _ in model.named_children()]
-        raise ValueError(f"--layer: expected a module of the model ({', '.join(names)}, ...), found {name!r}") from None
-
-
 def _maps(
     classifier: Classifier, subject: _Subject, layers: Sequence[str], arguments: argparse.Namespace
 ) -> dict[str, Tensor]:
@@ -306,7 +291,7 @@ def _maps(
     print(f"{subject.name}: {subject.label}")
     maps: dict[str, Tensor] = {}
     for name in layers:
-        layer = _submodule(classifier.model, name)
+        layer = named_layer(classifier.model, name)
         selection = _selection(classifier.model, layer, subject, arguments)
         for method in arguments.method:
             values, note = _map(classifier.model, layer, method, subject, arguments, selection)

@@ -58,6 +58,19 @@ def inner_layer(model: nn.Module, example: Tensor, layer: str) -> str | None:
     return inner[-1].name if inner else None
 
 
+def named_layer(model: nn.Module, name: str) -> nn.Module:
+    """The module of that name, as the option `--layer` gives it.
+
+    Raises:
+        ValueError: the model has none.
+    """
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        names = [known for known, _ in model.named_children()]
+        raise ValueError(f"--layer: expected a module of the model ({', '.join(names)}, ...), found {name!r}") from None
+
+
 def noise_acts(model: nn.Module, layer: nn.Module, example: Tensor, target: int) -> bool:
     """Whether the smoothing can change more than the scale of the map at this layer: measured with much noise.
 

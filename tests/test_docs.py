@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import captum_sgcampp
-from captum_sgcampp import bundled
+from captum_sgcampp import bundled, metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -49,6 +49,7 @@ def namespace() -> dict[str, Any]:
     attr = method.attribute(images, 3)
     return {
         **vars(captum_sgcampp),
+        **{name: getattr(metrics, name) for name in metrics.__all__},
         **{name: getattr(bundled, name) for name in bundled.__all__},
         "network": bundled.load_shapes_vgg(),
         "model": torchvision.models.squeezenet1_1(weights=None).eval(),

@@ -1,0 +1,311 @@
+"""What is measured of a map, which measure needs what, and the work that all methods share on an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+from captum_sgcampp import metrics as m
+from captum_sgcampp.evaluation.methods import Method
+from captum_sgcampp.evaluation.subjects import Subject, Subjects, image_seed
+
+MASKS = "masks of the objects"
+PAIRS = "images with several objects of the class, and their masks"
+MOSAICS = "images of at least four classes, one class in each"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number per image.
+
+    Attributes:
+        name: its key in the records and its column.
+        title: what the table calls it.
+        better: 1 where higher is better, -1 where lower is, 0 where it describes only.
+    """
+
+    name: str
+    title: str
+    better: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Metrics that are computed together and chosen by one name.
+
+    Attributes:
+        needs: what the images must have, in words; empty: nothing.
+        metrics: what comes out.
+    """
+
+    needs: str
+    metrics: tuple[Metric, ...]
+
+
+def groups(randomization_steps: int) -> dict[str, Group]:
+    """All groups by the name that `--metrics` takes."""
+    thresholds = ("0", "0.25", "0.5")
+    stages = range(1, randomization_steps + 1)
+    return {
+        "drop": Group(
+            "",
+            (
+                Metric("average_drop", "average drop (%)", -1),
+                Metric("increase", "increase in confidence (%)", 1),
+                Metric("win", "win against the reference (%)", 1),
+            ),
+        ),
+        "curves": Group("", (Metric("deletion", "deletion area", -1), Metric("insertion", "insertion area", 1))),
+        "occlusion": Group("", (Metric("occlusion", "rank correlation with occlusion", 1),)),
+        "sparseness": Group("", (Metric("sparseness", "sparseness (Gini index)"),)),
+        "randomization": Group(
+            "", tuple(Metric(f"randomization_{k}", f"similarity after randomisation {k}", -1) for k in stages)
+        ),
+        "localization": Group(
+            MASKS,
+            (
+                Metric("energy", "energy in the object", 1),
+                Metric("pointing", "pointing game", 1),
+                *(Metric(f"loc_{t}", f"Loc at {t} (boxes)", 1) for t in thresholds),
+                *(Metric(f"iou_{t}", f"IoU at {t} (masks)", 1) for t in thresholds),
+            ),
+        ),
+        "instances": Group(PAIRS, (Metric("instance_balance", "balance of the instances", 1),)),
+        "grid": Group(
+            MOSAICS,
+            (
+                Metric("grid", "grid pointing game", 1),
+                Metric("grid_two", "grid, two instances: energy in both", 1),
+                Metric("grid_balance", "grid, two instances: balance", 1),
+            ),
+        ),
+    }
+
+
+def missing(group: Group, subjects: Subjects) -> str:
+    """Why a group cannot be measured on these images; empty: it can."""
+    example = subjects.load(0)
+    if group.needs == MASKS and example.regions is None:
+        return f"needs {MASKS}"
+    if group.needs == PAIRS and example.instances is None:
+        return f"needs {PAIRS}"
+    if group.needs == MOSAICS and not any(subjects.partners):
+        return f"needs {MOSAICS}"
+    return ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How it is measured: what changes the numbers of an image, a layer and a method.
+
+    Attributes:
+        groups: names of the groups.
+        seed: of noise, mosaics and randomised parameters.
+        link: `"softmax"` or `"sigmoid"`.
+        steps: of the curves.
+        deletion_baseline, insertion_baseline: see `metrics.baseline_images`.
+        window, stride: of the occlusion.
+        tolerance: of the pointing game, in pixels.
+        grid_size: `"full"` (a mosaic has twice the image's side) or `"half"` (the image's own).
+        randomization_steps: models with ever more layers drawn anew.
+        batch_size: rows of one forward pass.
+    """
+
+    groups: tuple[str, ...]
+    seed: int
+    link: str
+    steps: int
+    deletion_baseline: str
+    insertion_baseline: str
+    window: int
+    stride: int
+    tolerance: float
+    grid_size: str
+    randomization_steps: int
+    batch_size: int
+
+
+class Bench:
+    """The model with its randomised copies, and how it is measured."""
+
+    def __init__(self, model: nn.Module, settings: Settings) -> None:
+        self.model = model
+        self.settings = settings
+
+    @cached_property
+    def randomized(self) -> list[tuple[str, nn.Module]]:
+        s = self.settings
+        return list(m.randomized_models(self.model, steps=s.randomization_steps, seed=s.seed))
+
+    def confidence(self, inputs: Tensor, target: int) -> Tensor:
+        s = self.settings
+        return m.class_confidence(self.model, inputs, target, link=s.link, batch_size=s.batch_size)
+
+
+class Case:
+    """One image: what all layers and methods share on it is computed once, when it is first needed."""
+
+    def __init__(self, bench: Bench, subjects: Subjects, index: int) -> None:
+        self.bench = bench
+        self.subject: Subject = subjects.load(index)
+        self.subjects = subjects
+        self.partners = subjects.partners[index]
+        self.size = tuple(self.subject.inputs.shape[2:])
+
+    def seed(self, purpose: str) -> int:
+        return image_seed(self.bench.settings.seed, self.subject.name, purpose)
+
+    @cached_property
+    def confidence(self) -> Tensor:
+        return self.bench.confidence(self.subject.inputs, self.subject.target)
+
+    @cached_property
+    def occlusion(self) -> Tensor:
+        s, subject = self.bench.settings, self.subject
+        return m.occlusion_map(
+            self.bench.model,
+            subject.inputs,
+            subject.target,
+            window=s.window,
+            stride=s.stride,
+            batch_size=s.batch_size,
+        )
+
+    @cached_property
+    def mosaics(self) -> tuple[Tensor, Tensor, list[int]]:
+        """A mosaic with three others, one with two others and the mirrored image, and the cells: the image's own, and
+        that of its mirror image in the second mosaic."""
+        assert self.partners is not None
+        image = self.subject.inputs
+        others = [self.subjects.load(index).inputs for index in self.partners]
+        places = torch.randperm(4, generator=Generator().manual_seed(self.seed("mosaic"))).tolist()
+        one = self._mosaic([image, *others], places)
+        two = self._mosaic([image, image.flip(-1), *others[:2]], places)
+        return one, two, places[:2]
+
+    def _mosaic(self, tiles: Sequence[Tensor], places: Sequence[int]) -> Tensor:
+        ordered = [tile for _, tile in sorted(zip(places, tiles, strict=True), key=lambda pair: pair[0])]
+        mosaic = m.mosaics(torch.stack(ordered, 1))
+        return mosaic if self.bench.settings.grid_size == "full" else avg_pool2d(mosaic, 2)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One map: an image, a layer and a method."""
+
+    case: Case
+    layer: str
+    method: Method
+
+    def explain(self, model: nn.Module, inputs: Tensor, purpose: str) -> Tensor:
+        layer = model.get_submodule(self.layer)
+        return self.method.explain(model, layer, inputs, self.case.subject.target, self.case.seed(purpose)).detach()
+
+
+def measure(trial: Trial) -> dict[str, float]:
+    """All chosen metrics of one trial by name; NaN where one has no value for it.
+
+    The confidence on the explanation map, from which `win` comes, is part of it as `explained`.
+    """
+    attributions = trial.explain(trial.case.bench.model, trial.case.subject.inputs, "noise")
+    maps = m.image_maps(attributions, trial.case.size)
+    found: dict[str, float] = {}
+    for group in trial.case.bench.settings.groups:
+        found |= _MEASURES[group](trial, attributions, maps)
+    return found
+
+
+def _drop(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
+    case = trial.case
+    explained = case.bench.confidence(
+        m.explanation_inputs(case.subject.inputs, m.unit_range(maps)), case.subject.target
+    )
+    return {
+        "explained": float(explained),
+        "average_drop": float(m.average_drop(case.confidence, explained)),
+        "increase": float(m.increase_in_confidence(case.confidence, explained)),
+    }
+
+
+def _curves(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
+    case, s = trial.case, trial.case.bench.settings
+    areas = {}
+    for name, curve, baseline in (
+        ("deletion", m.deletion_curve, s.deletion_baseline),
+        ("insertion", m.insertion_curve, s.insertion_baseline),
+    ):
+        values = curve(
+            case.bench.model,
+            case.subject.inputs,
+            maps,
+            case.subject.target,
+            steps=s.steps,
+            baseline=baseline,
+            link=s.link,
+            batch_size=s.batch_size,
+        )
+        areas[name] = float(m.area_under_curve(values))
+    return areas
+
+
+def _occlusion(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
+    return {"occlusion": float(m.spearman(maps, trial.case.occlusion))}
+
+
+def _sparseness(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
+    return {"sparseness": float(m.sparseness(maps))}
+
+
+def _randomization(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
+    others = (trial.explain(model, trial.case.subject.inputs, "noise") for _, model in trial.case.bench.randomized)
+    return {f"randomization_{k}": float(m.spearman(attributions, other)) for k, other in enumerate(others, 1)}
+
+
+def _localization(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
+    subject, scaled = trial.case.subject, m.unit_range(maps)
+    assert subject.regions is not None and subject.boxes is not None
+    found = {
+        "energy": float(m.energy_inside(maps, subject.regions)),
+        "pointing": float(m.pointing_game(maps, subject.regions, tolerance=trial.case.bench.settings.tolerance)),
+    }
+    for threshold in (0, 0.25, 0.5):
+        found[f"loc_{threshold}"] = float(m.localization_score(scaled, subject.boxes, threshold))
+        found[f"iou_{threshold}"] = float(m.localization_score(scaled, subject.regions, threshold))
+    return found
+
+
+def _instances(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
+    instances = trial.case.subject.instances
+    assert instances is not None
+    return {"instance_balance": float(m.instance_balance(maps, instances)) if len(instances) > 1 else float("nan")}
+
+
+def _grid(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
+    if trial.case.partners is None:
+        return dict.fromkeys(("grid", "grid_two", "grid_balance"), float("nan"))
+    one, two, (own, mirrored) = trial.case.mosaics
+    cells = m.cell_masks(one.shape[2:]).to(one.device)
+    model, size = trial.case.bench.model, tuple(one.shape[2:])
+    on_one, on_two = (m.image_maps(trial.explain(model, x, "mosaic"), size) for x in (one, two))
+    return {
+        "grid": float(m.instance_shares(on_one, cells)[0, own]),
+        "grid_two": float(m.instance_shares(on_two, cells)[0, [own, mirrored]].sum()),
+        "grid_balance": float(m.instance_balance(on_two, cells[[own, mirrored]])),
+    }
+
+
+_MEASURES: dict[str, Callable[[Trial, Tensor, Tensor], dict[str, float]]] = {
+    "drop": _drop,
+    "curves": _curves,
+    "occlusion": _occlusion,
+    "sparseness": _sparseness,
+    "randomization": _randomization,
+    "localization": _localization,
+    "instances": _instances,
+    "grid": _grid,
+}

@@ -1,0 +1,95 @@
+"""Results on disk: one line of JSON per image, layer and method, written as soon as it is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Key: TypeAlias = tuple[str, str, str]  # image, layer, method with its settings
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was measured of one map."""
+
+    image: str
+    layer: str
+    method: str
+    target: int
+    confidence: float
+    values: Mapping[str, float]
+
+    @property
+    def key(self) -> Key:
+        return self.image, self.layer, self.method
+
+
+class Records:
+    """The records in a folder. Opening it takes up what is there; a folder of other settings is refused.
+
+    Args:
+        folder: made where it does not exist.
+        settings: all that changes the numbers but image, layer and method, by the name of the option.
+
+    Raises:
+        ValueError: the folder holds records of other settings; the message names the first that differs.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "records.jsonl"
+        _check_settings(folder / "settings.json", settings)
+        self._records = {record.key: record for record in self._read()}
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._records
+
+    def __getitem__(self, key: Key) -> Record:
+        return self._records[key]
+
+    def add(self, record: Record) -> None:
+        """Write a record and keep it."""
+        fields = {**vars(record), "values": {k: _number(v) for k, v in record.values.items()}}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(fields, ensure_ascii=False) + "\n")
+        self._records[record.key] = record
+
+    def _read(self) -> list[Record]:
+        """The complete lines; what a killed run left of its last line is cut off."""
+        if not self._path.exists():
+            return []
+        data = self._path.read_bytes()
+        complete = data[: data.rfind(b"\n") + 1]
+        if len(complete) < len(data):
+            self._path.write_bytes(complete)
+        return [_record(line) for line in complete.decode().splitlines()]
+
+
+def _record(line: str) -> Record:
+    fields = json.loads(line)
+    values = {name: math.nan if value is None else value for name, value in fields.pop("values").items()}
+    return Record(**fields, values=values)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    found = json.loads(json.dumps(settings))
+    if not path.exists():
+        whole = path.with_suffix(".tmp")  # never half a file, whenever the run is stopped
+        whole.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        whole.replace(path)
+        return
+    expected = json.loads(path.read_text(encoding="utf-8"))
+    for name in dict.fromkeys([*expected, *found]):
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"{name}: expected {expected.get(name)!r}, as in {path}, found {found.get(name)!r}; choose another "
+                "--out for other settings"
+            )

@@ -1,0 +1,109 @@
+"""The summary as a table in Markdown and as a figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from captum_sgcampp.evaluation.measures import Group, Metric
+from captum_sgcampp.evaluation.summary import Row
+
+SIGNIFICANT = 0.05
+BETTER = {1: "higher is better", -1: "lower is better", 0: "a description"}
+PANEL_WIDTH, LINE_HEIGHT, PANEL_COLUMNS = 3.2, 0.22, 4
+
+
+def table(
+    rows: Sequence[Row],
+    chosen: Mapping[str, Group],
+    reference: str,
+    head: Sequence[str],
+    left_out: Mapping[str, str],
+    notes: Sequence[str] = (),
+) -> str:
+    """The results in Markdown: one table per layer and group, and what was left out.
+
+    Args:
+
+        rows: the summary.
+        chosen: the measured groups by name.
+        reference: the method that the others are compared with.
+        head: lines on what was measured.
+        left_out: reason by the name of a group that was not measured.
+        notes: lines that explain single metrics.
+    """
+    lines = ["# Evaluation", "", *head, ""]
+    lines += [
+        f"Cells: mean [95 % bootstrap interval] over the images; (n) where a metric has no value on some. Marks: "
+        f"significantly higher (^) or lower (v) than {reference} on the same images (sign-flip test, p < {SIGNIFICANT} "
+        f"after Holm's adjustment for all tests of this report).",
+        "",
+    ]
+    lines += [line for name, reason in left_out.items() for line in (f"Left out: {name} ({reason}).", "")]
+    lines += [line for note in notes for line in (note, "")]
+    most = max((row.n for row in rows), default=0)
+    for layer in dict.fromkeys(row.layer for row in rows):
+        lines += [f"## {layer}", ""]
+        for name, group in chosen.items():
+            found = [row for row in rows if row.layer == layer and row.metric in {m.name for m in group.metrics}]
+            lines += [f"### {name}", "", *_group_table(found, group.metrics, most), ""] if found else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _group_table(rows: Sequence[Row], metrics: Sequence[Metric], most: int) -> list[str]:
+    shown = [metric for metric in metrics if any(row.metric == metric.name for row in rows)]
+    by_place = {(row.method, row.metric): row for row in rows}
+    heads = ["method", *(f"{metric.title}<br>{BETTER[metric.better]}" for metric in shown)]
+    lines = [heads, ["---"] * len(heads)]
+    for method in dict.fromkeys(row.method for row in rows):
+        lines.append([method, *(_cell(by_place.get((method, metric.name)), metric, most) for metric in shown)])
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _cell(row: Row | None, metric: Metric, most: int) -> str:
+    if row is None:
+        return ""
+    number = ".1f" if metric.title.endswith("(%)") else ".3f"
+    count = "" if row.n == most else f" ({row.n})"
+    return f"{row.mean:{number}} [{row.low:{number}}, {row.high:{number}}]{_mark(row)}{count}"
+
+
+def _mark(row: Row) -> str:
+    if math.isnan(row.p_holm) or row.p_holm >= SIGNIFICANT:
+        return ""
+    return " ^" if row.difference > 0 else " v"
+
+
+def figure(rows: Sequence[Row], metrics: Sequence[Metric]) -> Figure:
+    """One panel per metric: means with intervals, a line per method, a colour per layer."""
+    shown = [metric for metric in metrics if any(row.metric == metric.name for row in rows)]
+    methods = list(dict.fromkeys(row.method for row in rows))
+    layers = list(dict.fromkeys(row.layer for row in rows))
+    columns = min(PANEL_COLUMNS, len(shown))
+    lines = math.ceil(len(shown) / columns)
+    height = 0.9 + LINE_HEIGHT * len(methods) * (1 + 0.4 * (len(layers) - 1))
+    drawn = Figure(figsize=(PANEL_WIDTH * columns + 1.6, height * lines + 0.4), layout="constrained")
+    panels = drawn.subplots(lines, columns, squeeze=False, sharey=True)
+    for panel, metric in zip(panels.flat, shown, strict=False):
+        for number, layer in enumerate(layers):
+            shift = 0.6 * (number - (len(layers) - 1) / 2) / len(layers)
+            found = [row for row in rows if row.metric == metric.name and row.layer == layer]
+            _draw_means(panel, found, [methods.index(row.method) + shift for row in found], f"C{number}", layer)
+        arrow = {1: " (higher is better)", -1: " (lower is better)", 0: ""}[metric.better]
+        panel.set_title(metric.title + arrow, fontsize=8)
+        panel.grid(axis="x", alpha=0.3)
+        panel.tick_params(labelsize=7)
+    panels[0][0].set_yticks(range(len(methods)), methods)
+    panels[0][0].set_ylim(len(methods) - 0.5, -0.5)
+    for panel in panels.flat[len(shown) :]:
+        panel.set_axis_off()
+    drawn.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(layers), fontsize=8)
+    return drawn
+
+
+def _draw_means(panel, rows: Sequence[Row], places: Sequence[float], color: str, layer: str) -> None:  # type: ignore[no-untyped-def]
+    means = [row.mean for row in rows]
+    bounds = [[row.mean - row.low for row in rows], [row.high - row.mean for row in rows]]
+    panel.errorbar(means, places, xerr=bounds, fmt="o", markersize=3.5, capsize=2, color=color, label=layer)

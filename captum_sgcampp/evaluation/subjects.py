@@ -1,0 +1,165 @@
+"""What is explained: the images of a folder, or scenes whose objects are known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+
+from captum_sgcampp.bundled import Scene, draw_scene
+from captum_sgcampp.bundled.evaluate import evaluation_seeds
+from captum_sgcampp.classifiers import Classifier
+from captum_sgcampp.images import read_image
+from captum_sgcampp.metrics import sample_mosaics
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One image and the class to explain.
+
+    Attributes:
+        name: file name, or number of the scene.
+        inputs: `(1, C, H, W)`.
+        target: class index.
+        regions: pixels of the class's objects, `(1, H, W)`, where they are known.
+        boxes: the same for their boxes.
+        instances: pixels of each object, `(I, H, W)`.
+    """
+
+    name: str
+    inputs: Tensor
+    target: int
+    regions: Tensor | None = None
+    boxes: Tensor | None = None
+    instances: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """All that is explained; images are read when they are asked for.
+
+    Attributes:
+        names: one per image.
+        targets: class of each.
+        load: gives a subject by its number.
+        partners: for each image three others of other classes for a mosaic, where there are enough.
+        kind: what the table calls them.
+    """
+
+    names: Sequence[str]
+    targets: Sequence[int]
+    load: Callable[[int], Subject]
+    partners: Sequence[tuple[int, int, int] | None]
+    kind: str
+
+    def digest(self) -> str:
+        """What tells one set of images and targets from another."""
+        text = "\n".join(f"{name}\t{target}" for name, target in zip(self.names, self.targets, strict=True))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def image_seed(seed: int, *parts: str) -> int:
+    """Seed of all that is random for one image: it depends on its name and not on its place in the folder."""
+    text = "\0".join([str(seed), *parts])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+def folder_subjects(
+    classifier: Classifier,
+    folder: Path,
+    *,
+    target_from_name: bool,
+    masks: Path | None,
+    seed: int,
+    device: torch.device,
+    limit: int | None = None,
+) -> Subjects:
+    """The images of a folder in the order of their names.
+
+    Args:
+        classifier: prepares and classifies them.
+        folder: where they are.
+        target_from_name: whether a file's stem is its class index; otherwise the most probable class is explained.
+        masks: folder of masks by the same stem as PNG, not black where the object is.
+        seed: of the choice of mosaics.
+        device: where the inputs go.
+        limit: only so many of the images.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"FOLDER: expected a folder of images, found none at {folder}")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:limit]
+    if not paths:
+        raise FileNotFoundError(f"FOLDER: expected images ({', '.join(SUFFIXES)}) in {folder}, found none")
+    targets = [_target(classifier, path, target_from_name, device) for path in paths]
+
+    def load(index: int) -> Subject:
+        path = paths[index]
+        inputs = classifier.prepare(read_image(path)).to(device)
+        if masks is None:
+            return Subject(path.name, inputs, targets[index])
+        region = _mask(classifier, masks / f"{path.stem}.png").to(device)
+        return Subject(path.name, inputs, targets[index], region[None], _box(region)[None])
+
+    partners = sample_mosaics(targets, Generator().manual_seed(seed))
+    return Subjects([path.name for path in paths], targets, load, partners, f"{len(paths)} images")
+
+
+def _target(classifier: Classifier, path: Path, from_name: bool, device: torch.device) -> int:
+    if from_name:
+        if not path.stem.isdigit():
+            raise ValueError(f"--target-from-name: expected a class number as file name, found {path.name!r}")
+        return classifier.class_index(path.stem)
+    with torch.no_grad():
+        return int(classifier.model(classifier.prepare(read_image(path)).to(device)).argmax())
+
+
+def _mask(classifier: Classifier, path: Path) -> Tensor:
+    shown = np.asarray(classifier.show(read_image(path)).convert("L"))
+    region = torch.from_numpy(shown > 127)
+    if not region.any():
+        raise ValueError(f"--masks: expected some pixels of the object in the classifier's crop of {path}, found none")
+    return region
+
+
+def _box(region: Tensor) -> Tensor:
+    """The smallest box around a region `(H, W)`, as a region."""
+    rows, columns = region.any(1).nonzero().flatten(), region.any(0).nonzero().flatten()
+    box = torch.zeros_like(region)
+    box[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1] = True
+    return box
+
+
+def scene_subjects(classifier: Classifier, count: int, seed: int, device: torch.device) -> Subjects:
+    """Fresh scenes of the bundled generator. In each the class with the most objects is explained (the first drawn of
+    them), whatever the network thinks; their exact masks are known.
+
+    Args:
+        classifier: the bundled one.
+        count: number of scenes.
+        seed: of the scenes; none of them was trained on.
+        device: where the inputs go.
+    """
+    seeds = evaluation_seeds(seed, count)
+    targets = [_most_frequent(draw_scene(number)) for number in seeds]
+
+    def load(index: int) -> Subject:
+        scene = draw_scene(seeds[index])
+        instances = torch.from_numpy(scene.masks[[c == targets[index] for c in scene.classes]]).to(device)
+        boxes = torch.stack([_box(instance) for instance in instances]).any(0)
+        inputs = classifier.prepare(Image.fromarray(scene.image)).to(device)
+        name = f"scene {seeds[index]}"
+        return Subject(name, inputs, targets[index], instances.any(0)[None], boxes[None], instances)
+
+    return Subjects([f"scene {number}" for number in seeds], targets, load, [None] * count, f"{count} scenes")
+
+
+def _most_frequent(scene: Scene) -> int:
+    return max(scene.classes, key=scene.classes.count)

@@ -1,0 +1,113 @@
+"""Average drop, increase in confidence and win (Grad-CAM++ paper, section 5.1): what is left of the class's confidence
+when the model sees only what the map highlights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captum_sgcampp.metrics.maps import check_maps
+
+
+def explanation_inputs(
+    inputs: Tensor, maps: Tensor, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> Tensor:
+    r"""
+    The paper's explanation map `E = L * I`: the image, each pixel multiplied by the map.
+
+    By default the normalised input is multiplied, as torchcam does it: what the map leaves out becomes the mean
+    colour. With `mean` and `std` the pixels are multiplied and normalised again: it becomes black.
+
+    Args:
+
+        inputs (Tensor): Normalised images, `(N, C, H, W)`.
+        maps (Tensor): `(N, H, W)` in [0, 1], as `unit_range(image_maps(...))` gives them.
+        mean (sequence of float, optional): What the normalisation subtracted from every channel.
+                    Default: None
+        std (sequence of float, optional): What it divided every channel by.
+                    Default: None
+
+    Returns:
+        *Tensor*: `(N, C, H, W)`, for the model.
+
+    Examples::
+
+        >>> maps = unit_range(image_maps(attr, (32, 32)))
+        >>> confidence = class_confidence(net, images, 3)
+        >>> drop = average_drop(confidence, class_confidence(net, explanation_inputs(images, maps), 3))
+    """
+    check_maps(maps)
+    if maps.shape[1:] != inputs.shape[2:] or len(maps) != len(inputs):
+        raise ValueError(f"maps: expected shape {(len(inputs), *inputs.shape[2:])}, found {tuple(maps.shape)}")
+    if bool((maps < 0).any()) or bool((maps > 1).any()):
+        raise ValueError(f"maps: expected values in [0, 1], found {float(maps.min())} to {float(maps.max())}")
+    weight = maps[:, None].to(inputs.dtype)
+    if mean is None or std is None:
+        return weight * inputs
+    shift, scale = (torch.as_tensor(v, dtype=inputs.dtype, device=inputs.device)[:, None, None] for v in (mean, std))
+    return (weight * (inputs * scale + shift) - shift) / scale
+
+
+def average_drop(confidence: Tensor, explained: Tensor) -> Tensor:
+    r"""
+    Drop of the confidence in percent, `100 max(0, Y - O) / Y`; the mean over the examples is the paper's average drop.
+    Lower is better.
+
+    Args:
+
+        confidence (Tensor): `Y`, the class's confidence on the whole image, `(N,)`.
+        explained (Tensor): `O`, the same on the explanation map, `(N,)`.
+
+    Returns:
+        *Tensor*: `(N,)`, in percent.
+
+    Examples::
+
+        >>> average_drop(torch.tensor([0.8, 0.5]), torch.tensor([0.6, 0.7]))
+        tensor([25.0000,  0.0000])
+    """
+    smallest = torch.finfo(confidence.dtype).tiny  # a confidence that underflowed to 0 cannot drop
+    return 100 * (confidence - explained).clamp_min(0) / confidence.clamp_min(smallest)
+
+
+def increase_in_confidence(confidence: Tensor, explained: Tensor) -> Tensor:
+    r"""
+    100 where the explanation map raises the confidence, else 0; the mean is the paper's increase in confidence, in
+    percent. Higher is better.
+
+    Args:
+
+        confidence, explained (Tensor): As in :func:`average_drop`.
+
+    Returns:
+        *Tensor*: `(N,)`, 0 or 100.
+
+    Examples::
+
+        >>> increase_in_confidence(torch.tensor([0.8, 0.5]), torch.tensor([0.6, 0.7]))
+        tensor([  0., 100.])
+    """
+    return 100 * (confidence < explained).to(confidence.dtype)
+
+
+def win(explained: Tensor, other: Tensor) -> Tensor:
+    r"""
+    100 where one method's explanation map keeps more of the confidence than another's, 0 where it keeps less, 50 where
+    they tie; the mean is the paper's win percentage of the method against the other.
+
+    Args:
+
+        explained (Tensor): `O` of the method, `(N,)`.
+        other (Tensor): `O` of the other method on the same images, `(N,)`.
+
+    Returns:
+        *Tensor*: `(N,)`, 0, 50 or 100.
+
+    Examples::
+
+        >>> win(torch.tensor([0.6, 0.7, 0.1]), torch.tensor([0.5, 0.9, 0.1]))
+        tensor([100.,   0.,  50.])
+    """
+    return 50 * (1 + torch.sign(explained - other))

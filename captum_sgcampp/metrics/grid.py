@@ -1,0 +1,146 @@
+"""The grid pointing game (Böhle et al., *Convolutional dynamic alignment networks*, https://arxiv.org/abs/2104.00032):
+images of different classes in one mosaic, whose cells are boxes that need no annotation; and several instances of one
+class, to see whether a map covers all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from captum_sgcampp.metrics.maps import check_maps, positive_energy, share
+
+CELLS = 4
+
+
+def mosaics(tiles: Tensor) -> Tensor:
+    r"""
+    Mosaics of two by two images.
+
+    Args:
+
+        tiles (Tensor): `(N, 4, C, H, W)`: upper left, upper right, lower left, lower right.
+
+    Returns:
+        *Tensor*: `(N, C, 2 H, 2 W)`.
+
+    Examples::
+
+        >>> mosaics(torch.rand(3, 4, 3, 32, 32)).shape
+        torch.Size([3, 3, 64, 64])
+    """
+    if tiles.dim() != 5 or tiles.shape[1] != CELLS:
+        raise ValueError(f"tiles: expected shape (N, {CELLS}, C, H, W), found {tuple(tiles.shape)}")
+    upper, lower = torch.cat([tiles[:, 0], tiles[:, 1]], -1), torch.cat([tiles[:, 2], tiles[:, 3]], -1)
+    return torch.cat([upper, lower], -2)
+
+
+def cell_masks(size: Sequence[int]) -> Tensor:
+    r"""
+    The cells of a mosaic of two by two.
+
+    Args:
+
+        size (sequence of int): Height and width of the mosaic, even.
+
+    Returns:
+        *Tensor* of bool: `(4, H, W)`, in the order of :func:`mosaics`.
+
+    Examples::
+
+        >>> cell_masks((2, 4))[1].int()
+        tensor([[0, 0, 1, 1],
+                [0, 0, 0, 0]], dtype=torch.int32)
+    """
+    if any(side % 2 or side < 2 for side in size):
+        raise ValueError(f"size: expected even numbers, found {tuple(size)}")
+    numbers = torch.arange(CELLS).reshape(2, 2)
+    grid = numbers.repeat_interleave(size[0] // 2, 0).repeat_interleave(size[1] // 2, 1)
+    return grid == torch.arange(CELLS)[:, None, None]
+
+
+def sample_mosaics(targets: Sequence[int], generator: Generator | None = None) -> list[tuple[int, int, int] | None]:
+    r"""
+    For every image three others of other classes, all different, to share a mosaic with.
+
+    Args:
+
+        targets (sequence of int): Class of every image.
+        generator (torch.Generator, optional): Source of chance.
+                    Default: None, the global CPU generator
+
+    Returns:
+        *list*: Three indices for every image; None for an image for which there are fewer than three other classes.
+
+    Examples::
+
+        >>> partners = sample_mosaics([7, 7, 8, 9, 10], torch.Generator().manual_seed(0))
+        >>> sorted(partners[0]), partners[2] is None
+        ([2, 3, 4], False)
+    """
+    return [_partners(index, targets, generator) for index in range(len(targets))]
+
+
+def _partners(index: int, targets: Sequence[int], generator: Generator | None) -> tuple[int, int, int] | None:
+    chosen: dict[int, int] = {}
+    for other in torch.randperm(len(targets), generator=generator).tolist():
+        if targets[other] != targets[index] and targets[other] not in chosen:
+            chosen[targets[other]] = other
+        if len(chosen) == CELLS - 1:
+            first, second, third = chosen.values()
+            return first, second, third
+    return None
+
+
+def instance_shares(maps: Tensor, instances: Tensor) -> Tensor:
+    r"""
+    Share of the map's positive values in each instance, or in each cell of a mosaic: for a cell this is the score of
+    the grid pointing game (chance 0.25).
+
+    Args:
+
+        maps (Tensor): `(N, H, W)`.
+        instances (Tensor): Pixels of every instance, bool, `(N, I, H, W)`, or `(I, H, W)` for all examples.
+
+    Returns:
+        *Tensor*: `(N, I)`, from 0 to 1; 0 for a map without positive values.
+
+    Examples::
+
+        >>> maps = torch.tensor([[[3.0, 1.0], [0.0, 0.0]]])
+        >>> instance_shares(maps, cell_masks((2, 2)))
+        tensor([[0.7500, 0.2500, 0.0000, 0.0000]])
+    """
+    check_maps(maps)
+    regions = instances.to(maps.device).expand(len(maps), *instances.shape[-3:])
+    if regions.dtype != torch.bool or regions.shape[2:] != maps.shape[1:]:
+        raise ValueError(
+            f"instances: expected bool of shape (N, I, {maps.shape[1]}, {maps.shape[2]}), found {instances.dtype}, "
+            f"{tuple(instances.shape)}"
+        )
+    whole = maps.clamp_min(0).sum((1, 2))
+    return share(positive_energy(maps[:, None], regions), whole[:, None])
+
+
+def instance_balance(maps: Tensor, instances: Tensor) -> Tensor:
+    r"""
+    How evenly a map treats the instances of a class: the smallest mean of its positive values over an instance,
+    divided by the largest. Means, so that a larger instance may hold more. Higher is better: 1 is even, and 0 misses
+    an instance. A map that covers the whole image evenly scores 1 too: read it beside :func:`instance_shares`.
+
+    Args:
+
+        maps, instances (Tensor): As in :func:`instance_shares`.
+
+    Returns:
+        *Tensor*: `(N,)`, from 0 to 1; 0 for a map without positive values in any instance.
+
+    Examples::
+
+        >>> maps = torch.tensor([[[3.0, 1.0], [0.0, 0.0]]])
+        >>> instance_balance(maps, cell_masks((2, 2))[:2])
+        tensor([0.3333])
+    """
+    means = instance_shares(maps, instances) / instances.to(maps.device).sum((-2, -1)).clamp_min(1)
+    return share(means.amin(1), means.amax(1))

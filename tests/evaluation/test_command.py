@@ -1,0 +1,275 @@
+"""The command `evaluate`: what it writes, that it goes on after being stopped, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from captum_sgcampp.bundled import draw_scene
+from captum_sgcampp.cli import main
+from captum_sgcampp.evaluation.records import Records
+from captum_sgcampp.evaluation.subjects import image_seed
+
+QUICK = ("--steps", "3", "--nt-samples", "2", "--randomization-steps", "1", "--stride", "32")
+RESULTS = ("table.md", "summary.csv", "images.csv")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """`run(...)`: exit status, standard output, standard error of `evaluate`."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        try:
+            status = main(["evaluate", *QUICK, *(str(argument) for argument in arguments)])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Five scenes of one object each, named by their class, and their masks."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "masks").mkdir()
+    for number in (0, 2, 3, 5, 6):
+        scene = draw_scene(number, classes=[number])
+        Image.fromarray(scene.image).save(tmp_path / "photos" / f"{number:04d}.png")
+        Image.fromarray(scene.masks[0].astype(np.uint8) * 255).save(tmp_path / "masks" / f"{number:04d}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> str:
+    """A user's file with a function that makes a small model that takes images of any size."""
+    (tmp_path / "mine.py").write_text(
+        "import torch\nfrom torch import nn\n\n"
+        "def load(width='4'):\n"
+        "    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.Conv2d(3, int(width), 9, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                         nn.Linear(int(width), 8))\n"
+        "def nothing():\n    return 3\n"
+    )
+    return f"{tmp_path / 'mine.py'}:load"
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_scenes_give_a_table_csv_and_a_figure(run: Any, tmp_path: Path) -> None:
+    status, out, err = run(
+        "--scenes", 3, "--methods", "grad-cam", "smooth-grad-cam++", "random", "--out", "out"
+    )  # fmt: skip
+    assert status == 0, err
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert table in out and "Left out: grid (needs images of at least four classes" in table
+    rows = read_csv(tmp_path / "out" / "summary.csv")
+    assert {row["method"] for row in rows} == {"grad-cam", "smooth-grad-cam++ n=2 s=0.15", "random"}
+    assert {"average_drop", "win", "deletion", "occlusion", "randomization_1", "energy", "loc_0.25"} <= {
+        row["metric"] for row in rows
+    }
+    images = read_csv(tmp_path / "out" / "images.csv")
+    for row in rows:
+        key = (row["method"], row["metric"])
+        values = [float(i["value"]) for i in images if (i["method"], i["metric"]) == key and i["value"]]
+        if row["metric"] != "win":
+            assert len(values) == int(row["n"]) and np.mean(values) == pytest.approx(float(row["mean"]), abs=1e-4)
+    energy = {row["method"]: float(row["mean"]) for row in rows if row["metric"] == "energy"}
+    assert energy["grad-cam"] > 2 * energy["random"]
+    assert Image.open(tmp_path / "out" / "figure.png").width > 800
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool
+) -> None:
+    arguments = (
+        "--scenes",
+        3,
+        "--methods",
+        "grad-cam",
+        "smooth-grad-cam++",
+        "--metrics",
+        "drop",
+        "curves",
+        "instances",
+    )
+    assert run(*arguments, "--out", "whole")[0] == 0
+    add, count = Records.add, 0
+
+    def stop_at_the_fourth(self: Records, record: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise KeyboardInterrupt
+        add(self, record)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Records, "add", stop_at_the_fourth)
+        run(*arguments, "--out", "stopped")
+    lines = tmp_path / "stopped" / "records.jsonl"
+    assert len(lines.read_text().splitlines()) == 3
+    if torn:
+        with lines.open("a") as file:
+            file.write('{"image": "scene 3')
+    measured = 0
+
+    def counted(self: Records, record: Any) -> None:
+        nonlocal measured
+        measured += 1
+        add(self, record)
+
+    monkeypatch.setattr(Records, "add", counted)
+    assert run(*arguments, "--out", "stopped")[0] == 0
+    assert measured == 3
+    for name in (*RESULTS, "records.jsonl", "settings.json"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (("--steps", 4), "--steps: expected 3"),
+        (("--seed", 1), "images and targets: expected"),
+        (("--scenes", 3), "images: expected '2 scenes'"),
+        (("--metrics", "drop"), "--metrics: expected"),
+        (("--stride", 16), "--stride: expected 32"),
+    ],
+)
+def test_a_changed_setting_in_the_same_folder_is_refused_by_name(
+    run: Any, changed: tuple[Any, ...], message: str
+) -> None:
+    arguments = ("--scenes", 2, "--methods", "random", "--metrics", "sparseness", "--out", "out")
+    assert run(*arguments)[0] == 0
+    status, _, err = run(*arguments, *changed)
+    assert status == 2 and message in err and "choose another --out" in err
+
+
+def test_methods_and_layers_can_be_added_in_the_same_folder(run: Any, tmp_path: Path) -> None:
+    arguments = ("--scenes", 2, "--metrics", "sparseness", "--out", "out")
+    assert run(*arguments, "--methods", "random")[0] == 0
+    before = (tmp_path / "out" / "records.jsonl").read_text()
+    added = ("--methods", "random", "edges", "--layers", "features.14", "features.11")
+    assert run(*arguments, *added)[0] == 0
+    assert (tmp_path / "out" / "records.jsonl").read_text().startswith(before)
+    assert len(read_csv(tmp_path / "out" / "summary.csv")) == 4
+
+
+def test_an_images_values_do_not_depend_on_the_other_images(run: Any, tmp_path: Path) -> None:
+    methods = ("noise-tunnel-grad-cam", "noise-tunnel-grad-cam++", "smooth-grad-cam++", "random")
+    arguments = ("--methods", *methods, "--metrics", "sparseness", "localization")
+    torch.manual_seed(5)
+    assert run(*arguments, "--scenes", 1, "--out", "one")[0] == 0
+    torch.manual_seed(6)
+    assert run(*arguments, "--scenes", 2, "--out", "two")[0] == 0
+    one, two = ((tmp_path / name / "records.jsonl").read_text() for name in ("one", "two"))
+    assert two.startswith(one)
+    of_random_maps = [json.loads(line)["values"]["sparseness"] for line in two.splitlines() if '"random"' in line]
+    assert of_random_maps[0] != of_random_maps[1]
+
+
+def test_the_seed_of_an_image_comes_from_its_name_the_purpose_and_the_runs_seed() -> None:
+    seeds = [
+        image_seed(*parts) for parts in ((0, "a", "noise"), (0, "b", "noise"), (0, "a", "grid"), (1, "a", "noise"))
+    ]
+    assert len(set(seeds)) == 4 and image_seed(0, "a", "noise") == seeds[0] and max(seeds) < 2**63
+
+
+def test_a_folder_with_masks_and_a_model_of_ones_own(run: Any, photos: Path, factory: str, tmp_path: Path) -> None:
+    arguments = (photos, "--model-factory", f"{factory}=6", "--target-from-name", "--layers", "1", "--methods",
+                 "grad-cam", "center-gaussian", "--metrics", "grid", "localization", "instances")  # fmt: skip
+    status, _, err = run(*arguments, "--masks", tmp_path / "masks", "--out", "masked")
+    assert status == 0, err
+    rows = {(r["method"], r["metric"]): r for r in read_csv(tmp_path / "masked" / "summary.csv")}
+    assert ("grad-cam", "energy") in rows
+    assert float(rows["center-gaussian", "grid"]["mean"]) == pytest.approx(0.25, abs=1e-5)
+    assert float(rows["center-gaussian", "grid_two"]["mean"]) == pytest.approx(0.5, abs=1e-5)
+    assert float(rows["center-gaussian", "grid_balance"]["mean"]) == pytest.approx(1, abs=1e-5)
+    assert "Left out: instances" in (tmp_path / "masked" / "table.md").read_text()
+    images = read_csv(tmp_path / "masked" / "images.csv")
+    assert {(row["image"], row["target"]) for row in images} == {(f"000{k}.png", str(k)) for k in (0, 2, 3, 5, 6)}
+    status, _, _ = run(*arguments, "--out", "bare", "--limit", 4)
+    assert status == 0 and "Left out: localization (needs masks" in (tmp_path / "bare" / "table.md").read_text()
+
+
+def test_mosaics_of_a_network_of_fixed_size_have_the_size_of_one_image(run: Any, photos: Path, tmp_path: Path) -> None:
+    status, _, err = run(photos, "--methods", "grad-cam", "--metrics", "grid", "--out", "out")
+    assert status == 0, err
+    assert "mosaics of half size" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_all_methods_run(run: Any, tmp_path: Path) -> None:
+    names = [
+        "grad-cam++",
+        "top-feature-map",
+        "edges",
+        "noise-tunnel-grad-cam",
+        "noise-tunnel-grad-cam++",
+        "smooth-grad-cam++",
+    ]
+    status, _, err = run("--scenes", 1, "--methods", *names, "--noise-level", 0.1, 0.2, "--nt-samples", 2, 3,
+                         "--reference", "smooth-grad-cam++", "--metrics", "localization", "--out", "out")  # fmt: skip
+    assert status == 0, err
+    methods = {row["method"] for row in read_csv(tmp_path / "out" / "summary.csv")}
+    assert len(methods) == 3 + 3 * 4
+    assert "than smooth-grad-cam++ n=2 s=0.1 " in (tmp_path / "out" / "table.md").read_text()
+
+
+WRONG: list[tuple[tuple[object, ...], int, str]] = [
+    (("nowhere",), 3, "FOLDER: expected a folder"),
+    ((".",), 3, "FOLDER: expected images"),
+    (("--model", "resnet18", "--weights", "absent.pt"), 3, "weights"),
+    (("--scenes", 0), 2, "--scenes: expected at least 1"),
+    (("--steps", 0), 2, "--steps: expected at least 1"),
+    (("--nt-samples", 0), 2, "--nt-samples: expected at least 1"),
+    (("--noise-level", 0), 2, "--noise-level: expected"),
+    (("--seed", -1), 2, "--seed: expected"),
+    (("--layers", "nowhere"), 2, "--layer: expected a module"),
+    (("--reference", "edges"), 2, "--reference: expected one of"),
+    (("--methods", "lime"), 2, "invalid choice"),
+    (("--device", "nowhere"), 2, "--device: expected"),
+    (("--model-factory", "mine"), 2, "--model-factory: expected module:function"),
+    (("--model-factory", "nowhere.py:load"), 3, "--model-factory: expected a Python file"),
+    (("--model-factory", "no_such_module:load"), 2, "--model-factory: expected a module"),
+    (("--model-factory", "mine.py:absent"), 2, "--model-factory: expected a function"),
+    (("--model-factory", "mine.py:nothing"), 2, "--model-factory: expected a torch.nn.Module"),
+    (("--model-factory", "mine.py:load"), 2, "FOLDER: expected a folder of images for load"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "status", "message"), WRONG, ids=lambda value: str(value)[:40])
+def test_wrong_arguments_are_named(
+    run: Callable[..., tuple[int, str, str]], factory: str, arguments: tuple[object, ...], status: int, message: str
+) -> None:
+    found, _, err = run(*arguments)
+    assert found == status and message in err and "Traceback" not in err
+
+
+def test_file_names_that_are_no_classes_are_refused(run: Any, photos: Path) -> None:
+    (photos / "cat.png").write_bytes((photos / "0000.png").read_bytes())
+    status, _, err = run(photos, "--target-from-name")
+    assert status == 2 and "--target-from-name: expected a class number" in err
+
+
+def test_real_photographs(run: Any, assets: Path, tmp_path: Path) -> None:
+    status, _, err = run(
+        assets / "imagenet", "--limit", 4, "--model-factory", f"{assets / 'zoo.py'}:load=squeezenet1_1",
+        "--target-from-name", "--layers", "features.12", "--methods", "grad-cam", "--metrics", "drop", "grid",
+        "--out", "out",
+    )  # fmt: skip
+    assert status == 0, err
+    rows = {row["metric"]: float(row["mean"]) for row in read_csv(tmp_path / "out" / "summary.csv")}
+    assert rows["grid"] > 0.4 and rows["average_drop"] < 80

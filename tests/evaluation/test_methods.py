@@ -1,0 +1,36 @@
+"""The methods: what the seed decides, and that NoiseTunnel is called as it should be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from networks import ConvNet, images
+
+from captum_sgcampp.evaluation.methods import METHODS, NOISY, chosen_methods
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_seed_decides_and_the_global_random_state_stays(name: str) -> None:
+    model, x = ConvNet(), images(1)
+    method = chosen_methods([name], [2], [0.3])[0]
+    state = torch.get_rng_state()
+    first, again, other = (method.explain(model, model.relu1, x, 1, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first, again) and first.shape[:2] == (1, 1) and (first >= 0).all()
+    assert torch.equal(first, other) != (name in NOISY or name == "random")
+
+
+def test_noise_tunnel_averages_the_maps_of_copies_with_noise_of_the_given_level() -> None:
+    model, x = ConvNet(), images(1)
+    found = chosen_methods(["noise-tunnel-grad-cam"], [3], [0.2])[0].explain(model, model.relu2, x, 1, 7)
+    torch.manual_seed(7)
+    sigma = 0.2 * float(x.max() - x.min())
+    copies = x.repeat(3, 1, 1, 1) + torch.normal(0, torch.full((3, 2, 8, 8), sigma))
+    expected = LayerGradCam(model, model.relu2).attribute(copies, 1, relu_attributions=True).mean(0, keepdim=True)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_every_number_of_copies_meets_every_noise_level_once() -> None:
+    names = [m.name for m in chosen_methods(["grad-cam", "smooth-grad-cam++", "grad-cam"], [4, 8, 4], [0.1, 0.25])]
+    assert names == ["grad-cam", *(f"smooth-grad-cam++ n={n} s={s}" for n in (4, 8) for s in (0.1, 0.25))]

@@ -1,0 +1,49 @@
+"""Mosaics and what is read from them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from captum_sgcampp.metrics import cell_masks, instance_balance, instance_shares, mosaics, sample_mosaics
+
+
+def test_tiles_lie_in_their_cells() -> None:
+    tiles = torch.rand(2, 4, 3, 5, 6)
+    mosaic, cells = mosaics(tiles), cell_masks((10, 12))
+    assert mosaic.shape == (2, 3, 10, 12)
+    for number in range(4):
+        assert torch.equal(mosaic[:, :, cells[number]].reshape(2, 3, 5, 6), tiles[:, number])
+    assert (cells.sum(0) == 1).all()
+
+
+def test_a_perfect_map_scores_one_and_a_random_map_a_quarter() -> None:
+    cells = cell_masks((64, 64))
+    assert instance_shares(cells.float(), cells).tolist() == torch.eye(4).tolist()
+    chance = instance_shares(torch.rand(1, 64, 64), cells)
+    assert torch.allclose(chance, torch.full((1, 4), 0.25), atol=0.02)
+
+
+def test_two_instances() -> None:
+    cells = cell_masks((4, 4))
+    maps = (cells[0].float() + 0.5 * cells[3].float() - cells[1].float())[None]
+    assert instance_shares(maps, cells)[0].tolist() == pytest.approx([2 / 3, 0, 0, 1 / 3])
+    assert instance_balance(maps, cells[[0, 3]]).item() == pytest.approx(0.5)
+    assert instance_balance(torch.zeros(1, 4, 4), cells[[0, 3]]).item() == 0
+
+
+def test_partners_are_of_three_other_classes() -> None:
+    targets = [1, 1, 2, 3, 4, 4, 5]
+    for index, partners in enumerate(sample_mosaics(targets, torch.Generator().manual_seed(3))):
+        assert partners is not None
+        assert len({targets[index], *(targets[partner] for partner in partners)}) == 4
+    assert sample_mosaics([1, 2, 3, 3]) == [None] * 4
+    first, again = (sample_mosaics(targets, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert first == again
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^tiles: expected"):
+        mosaics(torch.rand(2, 3, 3, 5, 6))
+    with pytest.raises(ValueError, match=r"^size: expected even"):
+        cell_masks((5, 4))
