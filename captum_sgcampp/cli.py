@@ -17,7 +17,19 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, __version__, box_to_neurons
-from captum_sgcampp.benchmark import CASES, MODES, Setting, measure, report, threads
+from captum_sgcampp.benchmark import (
+    AXES,
+    CASES,
+    MODES,
+    Setting,
+    grow,
+    growth_figure,
+    growth_report,
+    measure,
+    memory_report,
+    report,
+    threads,
+)
 from captum_sgcampp.bundled import draw_scene
 from captum_sgcampp.checks import check_count
 from captum_sgcampp.classifiers import BUNDLED, Classifier, load_classifier, torchvision_names, usable_device
@@ -104,8 +116,8 @@ def _add_benchmark(commands: Any) -> None:
     parser = commands.add_parser(
         "benchmark",
         help="measure the cost",
-        description="Time Smooth Grad-CAM++ against bare inference and the installed peers (captum, torchcam), in turn "
-        "in one process; prints medians of ratios as a table in Markdown. Weights are random.",
+        description="Time Smooth Grad-CAM++ against bare inference and the installed peers (captum, torchcam, "
+        "grad-cam), in turn in one process; prints medians of ratios as a table in Markdown. Weights are random.",
     )
     parser.add_argument("--network", nargs="+", metavar="NAME:LAYER", help="as resnet18:layer4 (default: eight)")
     parser.add_argument("--nt-samples", type=int, default=8, metavar="N", help="noisy copies (default: 8)")
@@ -116,6 +128,14 @@ def _add_benchmark(commands: Any) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: torch's)")
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     parser.add_argument("--mode", choices=MODES, default="float32", help="bfloat16: autocast and channels_last")
+    parser.add_argument(
+        "--growth",
+        type=Path,
+        metavar="FILE",
+        help="instead: how the cost of one network grows with copies, images, targets and layers (NAME:LAYER,LAYER,..."
+        "), as tables and as a plot into this file",
+    )
+    parser.add_argument("--memory", action="store_true", help="instead: extra peak memory in fresh processes")
     parser.set_defaults(run=benchmark)
 
 
@@ -128,11 +148,27 @@ def benchmark(arguments: argparse.Namespace) -> None:
     setting = Setting(**{name: getattr(arguments, name) for name in names})
     cases = [_case(text) for text in arguments.network] if arguments.network else list(CASES)
     with threads(arguments.threads):
+        if arguments.memory:
+            print(memory_report(cases, setting, torch.get_num_threads()))
+            return
+        if arguments.growth:
+            _growth(*cases[0], setting, arguments.growth)
+            return
         timings = []
         for network, layer in cases:
             print(f"measuring {network} {layer}", file=sys.stderr)
             timings.append(measure(network, layer, setting))
         print(report(timings, setting))
+
+
+def _growth(network: str, layers: str, setting: Setting, path: Path) -> None:
+    names = layers.split(",")
+    points = {}
+    for axis in AXES:
+        print(f"measuring {network} {axis}", file=sys.stderr)
+        points[axis] = grow(network, names, axis, setting)
+    growth_figure(points, f"{network} {names[0]}, {setting.nt_samples} copies unless shown").savefig(path, dpi=120)
+    print(growth_report(network, names, points, setting))
 
 
 def _case(text: str) -> tuple[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from captum_sgcampp.benchmark import BARE, OURS, Setting, Timing, measure, report
+from captum_sgcampp.benchmark import AXES, BARE, OURS, Setting, Timing, measure, memory_report, report
 from captum_sgcampp.cli import main
 
 
@@ -13,7 +15,7 @@ def test_ratio_is_the_median_of_the_ratios_of_the_rounds() -> None:
     assert timing.ratio("a", "b") == 2.0
 
 
-@pytest.mark.parametrize("mode, targets", [("float32", 1), ("bfloat16", 2)])
+@pytest.mark.parametrize("mode, targets", [("float32", 1), ("channels_last", 1), ("bfloat16", 2)])
 def test_every_contestant_is_timed_in_every_round(mode: str, targets: int) -> None:
     setting = Setting(nt_samples=2, size=64, rounds=2, mode=mode, targets=targets)
     timing = measure("resnet18", "layer4", setting)
@@ -27,6 +29,29 @@ def test_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["benchmark", "--network", "resnet18:layer4", "--size", "64", "--nt-samples", "1", "--rounds", "1"])
     out = capsys.readouterr().out
     assert status == 0 and "| resnet18 | layer4 |" in out and "torch " in out
+
+
+def test_growth_is_measured_along_every_axis(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for axis in AXES:
+        monkeypatch.setitem(AXES, axis, (1, 2))
+    case, plot = "resnet18:layer4,layer3", tmp_path / "growth.png"
+    status = main(
+        ["benchmark", "--network", case, "--size", "32", "--nt-samples", "1", "--rounds", "1", "--growth", str(plot)]
+    )
+    out = capsys.readouterr().out
+    assert status == 0 and plot.stat().st_size > 5000
+    assert all(f"| {axis} | seconds | / with 1 | / bare inference |" in out for axis in AXES)
+    assert out.count("\n| 2 | ") == len(AXES)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from Linux's /proc")
+def test_memory_is_measured_in_fresh_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captum_sgcampp.benchmark.memory.RUNS", 1)
+    monkeypatch.setattr("captum_sgcampp.benchmark.memory.COPIES", (1,))
+    row = memory_report([("squeezenet1_1", "features.12")], Setting(size=64), threads=1).splitlines()[-1]
+    assert all(0 < float(cell) < 2000 for cell in row.split("|")[3:5])
 
 
 @pytest.mark.parametrize(

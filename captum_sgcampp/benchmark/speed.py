@@ -12,7 +12,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +36,12 @@ CASES = (
     ("convnext_tiny", "features"),
 )
 OURS, BARE = "Smooth Grad-CAM++", "bare inference"
-MODES = ("float32", "bfloat16")
+PLAIN, LAYER_GRAD_CAM, GRAD_CAM = "Grad-CAM++", "captum LayerGradCam", "grad-cam GradCAMPlusPlus"
+# What Grad-CAM++, one pass, is compared with; everything else is compared with Smooth Grad-CAM++.
+PLAIN_PEERS = (LAYER_GRAD_CAM, GRAD_CAM)
+MODES = ("float32", "channels_last", "bfloat16")
+# Bare inference runs in batches of at most this many images.
+MOST_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Setting:
         size: height and width of the images.
         rounds: rounds after the warm-up.
         device: torch device.
-        mode: `"float32"`, or `"bfloat16"` (autocast and channels_last).
+        mode: `"float32"`, `"channels_last"`, or `"bfloat16"` (autocast and channels_last).
         targets: targets explained in one call.
     """
 
@@ -84,20 +89,38 @@ def measure(network: str, layer: str, setting: Setting) -> Timing:
         layer: name of its module.
         setting: what is measured.
     """
+    model, images = model_and_images(network, setting)
+    runs = contestants(model, model.get_submodule(layer), images, setting)
+    return Timing(network, layer, interleaved(runs, setting))
+
+
+def model_and_images(network: str, setting: Setting) -> tuple[nn.Module, Tensor]:
+    """The network with random weights, and random images, in the setting's mode."""
     torch.manual_seed(0)
-    model = torchvision.models.get_model(network, weights=None).eval().to(setting.device)
+    model: nn.Module = torchvision.models.get_model(network, weights=None).eval().to(setting.device)
     images = torch.randn(setting.batch, 3, setting.size, setting.size, device=setting.device)
-    if setting.mode == "bfloat16":
+    if setting.mode != "float32":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = images.to(memory_format=torch.channels_last)
-    runs = contestants(model, model.get_submodule(layer), images, setting)
-    timing = Timing(network, layer, {name: [] for name in runs})
+    return model, images
+
+
+def interleaved(runs: dict[str, Callable[[], object]], setting: Setting) -> dict[str, list[float]]:
+    """Seconds of every run in every round; the runs take turns, and the first round warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(setting.rounds + 1):
         for name, run in runs.items():
-            seconds = _time(run, setting)
-            if number:  # the first round warms up
-                timing.seconds[name].append(seconds)
-    return timing
+            found = _time(run, setting)
+            if number:
+                seconds[name].append(found)
+    return seconds
+
+
+def bare_inference(model: nn.Module, images: Tensor) -> None:
+    """The model's scores in inference mode, in one batch if that is not too large."""
+    with torch.inference_mode():
+        for part in images.split(MOST_ROWS):
+            model(part)
 
 
 def contestants(
@@ -111,20 +134,26 @@ def contestants(
     tunnel = NoiseTunnel(LayerGradCam(model, layer))
     targets = list(range(1, setting.targets + 1))
 
-    def bare() -> Tensor:
-        with torch.inference_mode():
-            result: Tensor = model(copies)
-        return result
-
     runs: dict[str, Callable[[], object]] = {
-        BARE: bare,
+        BARE: lambda: bare_inference(model, copies),
         OURS: lambda: smooth.attribute_targets(images, targets, nt_samples=n, stdevs=0.1),
-        "Grad-CAM++": lambda: plain.attribute(images, target),
+        PLAIN: lambda: plain.attribute(images, target),
+        LAYER_GRAD_CAM: lambda: LayerGradCam(model, layer).attribute(images, target),
         "captum NoiseTunnel(LayerGradCam)": lambda: tunnel.attribute(images, nt_samples=n, stdevs=0.1, target=target),
     }
     if setting.batch == 1 and setting.mode == "float32" and importlib.util.find_spec("torchcam"):
         runs["torchcam SmoothGradCAMpp"] = lambda: _torchcam(model, layer, images, n, target)
+        if importlib.util.find_spec("pytorch_grad_cam"):
+            runs[GRAD_CAM] = lambda: _grad_cam(model, layer, images, target)
     return runs
+
+
+def _grad_cam(model: nn.Module, layer: nn.Module, images: Tensor, target: int) -> Any:
+    from pytorch_grad_cam import GradCAMPlusPlus
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    with GradCAMPlusPlus(model=model, target_layers=[layer]) as method:
+        return method(input_tensor=images, targets=[ClassifierOutputTarget(target)] * len(images))
 
 
 def _torchcam(model: nn.Module, layer: nn.Module, images: Tensor, n: int, target: int) -> Any:
@@ -166,28 +195,34 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 def report(timings: list[Timing], setting: Setting) -> str:
-    """The figures as a table in Markdown, with machine and versions."""
-    names = [name for name in timings[0].seconds if name not in (OURS, BARE)]
-    heads = [
-        "network",
-        "layer",
-        "seconds",
-        "/ bare inference",
-        *(f"/ {name}" for name in names if name != "Grad-CAM++"),
-    ]
-    peers = [name for name in names if name != "Grad-CAM++"]
-    rows = [
-        [t.network, t.layer, f"{statistics.median(t.seconds[OURS]):.3f}", f"{t.ratio(OURS, BARE):.2f}"]
-        + [f"{t.ratio(OURS, name):.2f}" for name in peers]
-        for t in timings
-    ]
-    means = [f"{statistics.geometric_mean(t.ratio(OURS, name) for t in timings):.2f}" for name in (BARE, *peers)]
-    rows.append(["geometric mean", "", "", *means])
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join([_machine(setting), "", *("| " + " | ".join(line) + " |" for line in lines)])
+    """The figures as two tables in Markdown, with machine and versions."""
+    names = list(timings[0].seconds)
+    peers = [name for name in names if name not in (OURS, BARE, PLAIN, *PLAIN_PEERS)]
+    lines = [machine(setting), "", *_table(timings, setting, OURS, [BARE, *peers])]
+    plain_peers = [name for name in PLAIN_PEERS if name in names]
+    lines += ["", *_table(timings, setting, PLAIN, plain_peers)]
+    return "\n".join(lines)
 
 
-def _machine(setting: Setting) -> str:
+def _table(timings: list[Timing], setting: Setting, subject: str, others: list[str]) -> list[str]:
+    heads = ["network", "layer", f"{subject}: seconds", "images/s", *(f"/ {name}" for name in others)]
+    rows = []
+    for t in timings:
+        seconds = statistics.median(t.seconds[subject])
+        ratios = [f"{t.ratio(subject, name):.2f}" for name in others]
+        rows.append([t.network, t.layer, f"{seconds:.3f}", f"{setting.batch / seconds:.1f}", *ratios])
+    means = [statistics.geometric_mean(t.ratio(subject, name) for t in timings) for name in others]
+    rows.append(["geometric mean", "", "", "", *(f"{mean:.2f}" for mean in means)])
+    return markdown(heads, rows)
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table, line by line."""
+    return ["| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *rows)]
+
+
+def machine(setting: Setting) -> str:
+    """Machine, versions and setting in a sentence."""
     device = torch.cuda.get_device_name() if torch.device(setting.device).type == "cuda" else _processor()
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _installed())
     return (
@@ -198,7 +233,15 @@ def _machine(setting: Setting) -> str:
 
 
 def _installed() -> list[str]:
-    return [n for n in ("torch", "torchvision", "captum", "torchcam") if importlib.util.find_spec(n)]
+    return [n for n in ("torch", "torchvision", "captum", "torchcam", "grad-cam") if _is_installed(n)]
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _processor() -> str:

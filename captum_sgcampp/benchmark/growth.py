@@ -1,0 +1,111 @@
+"""How the cost grows with the noisy copies, the batch, the targets and the layers of one call."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from captum_sgcampp.attribution import LayerSmoothGradCamPlusPlus
+from captum_sgcampp.benchmark.speed import Setting, bare_inference, interleaved, machine, markdown, model_and_images
+
+# What grows, and its values.
+AXES: dict[str, tuple[int, ...]] = {
+    "noisy copies": (1, 2, 4, 8, 16, 32, 64),
+    "images": (1, 2, 4, 8),
+    "targets": (1, 2, 5, 10, 20),
+    "layers": (1, 2, 3),
+}
+INCHES = 3.2
+
+
+class Point(NamedTuple):
+    """Median seconds of one call.
+
+    Attributes:
+        value: of what grows.
+        seconds: of Smooth Grad-CAM++.
+        bare: of bare inference of the same images.
+        ratio: median over the rounds of the seconds divided by those at the first value.
+    """
+
+    value: int
+    seconds: float
+    bare: float
+    ratio: float
+
+
+def grow(network: str, layers: list[str], axis: str, setting: Setting) -> list[Point]:
+    """Time calls along one axis, all its values in turn in every round.
+
+    Args:
+        network: name of a torchvision model.
+        layers: names of its modules; all but the axis "layers" take the first alone.
+        axis: one of `AXES`.
+        setting: what else is measured.
+    """
+    values = [value for value in AXES[axis] if axis != "layers" or value <= len(layers)]
+    most = replace(setting, batch=max(values)) if axis == "images" else setting
+    model, images = model_and_images(network, most)
+    modules = [model.get_submodule(name) for name in layers]
+    runs: dict[str, Callable[[], object]] = {}
+    for value in values:
+        runs[f"ours {value}"] = _call(model, modules, images, axis, value, setting)
+        runs[f"bare {value}"] = _bare(model, images, axis, value, setting)
+    seconds = interleaved(runs, setting)
+    first = seconds[f"ours {values[0]}"]
+    return [
+        Point(
+            value,
+            statistics.median(seconds[f"ours {value}"]),
+            statistics.median(seconds[f"bare {value}"]),
+            statistics.median(a / b for a, b in zip(seconds[f"ours {value}"], first, strict=True)),
+        )
+        for value in values
+    ]
+
+
+def _call(
+    model: nn.Module, modules: list[nn.Module], images: Tensor, axis: str, value: int, setting: Setting
+) -> Callable[[], object]:
+    method = LayerSmoothGradCamPlusPlus(model, modules[:value] if axis == "layers" else modules[0])
+    inputs = images[:value] if axis == "images" else images
+    targets = list(range(value)) if axis == "targets" else [1]
+    options: dict[str, Any] = {"nt_samples": value if axis == "noisy copies" else setting.nt_samples, "stdevs": 0.1}
+    return lambda: method.attribute_targets(inputs, targets, **options)
+
+
+def _bare(model: nn.Module, images: Tensor, axis: str, value: int, setting: Setting) -> Callable[[], object]:
+    inputs = images[:value] if axis == "images" else images
+    copies = inputs.repeat_interleave((value if axis == "noisy copies" else setting.nt_samples) + 1, 0)
+    return lambda: bare_inference(model, copies)
+
+
+def growth_report(network: str, layers: list[str], points: dict[str, list[Point]], setting: Setting) -> str:
+    """The figures as tables in Markdown, with machine and versions."""
+    lines = [machine(setting), "", f"{network}, {', '.join(layers)}."]
+    for axis, found in points.items():
+        heads = [axis, "seconds", f"/ with {found[0].value}", "/ bare inference"]
+        rows = [[str(p.value), f"{p.seconds:.3f}", f"{p.ratio:.2f}", f"{p.seconds / p.bare:.2f}"] for p in found]
+        lines += ["", *markdown(heads, rows)]
+    return "\n".join(lines)
+
+
+def growth_figure(points: dict[str, list[Point]], title: str) -> Figure:
+    """Seconds against each axis, beside bare inference of the same images."""
+    figure = Figure(figsize=(INCHES * len(points), INCHES), layout="constrained")
+    for axes, (axis, found) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True):
+        values = [p.value for p in found]
+        axes.plot(values, [p.seconds for p in found], "o-", label="Smooth Grad-CAM++")
+        axes.plot(values, [p.bare for p in found], "s--", label="bare inference")
+        axes.set_xlabel(axis)
+        axes.set_ylabel("seconds")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    return figure
