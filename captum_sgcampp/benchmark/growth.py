@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from captum_sgcampp.attribution import LayerSmoothGradCamPlusPlus
@@ -44,7 +45,8 @@ def grow(network: str, layers: list[str], axis: str, setting: Setting) -> list[P
 
     Args:
         network: name of a torchvision model.
-        layers: names of its modules; all but the axis "layers" take the first alone.
+        layers: names of its modules, the deepest first. The axis "layers" starts with the last, which has the longest
+            graph behind it; the others take the first alone.
         axis: one of `AXES`.
         setting: what else is measured.
     """
@@ -72,7 +74,7 @@ def grow(network: str, layers: list[str], axis: str, setting: Setting) -> list[P
 def _call(
     model: nn.Module, modules: list[nn.Module], images: Tensor, axis: str, value: int, setting: Setting
 ) -> Callable[[], object]:
-    method = LayerSmoothGradCamPlusPlus(model, modules[:value] if axis == "layers" else modules[0])
+    method = LayerSmoothGradCamPlusPlus(model, modules[::-1][:value] if axis == "layers" else modules[0])
     inputs = images[:value] if axis == "images" else images
     targets = list(range(value)) if axis == "targets" else [1]
     options: dict[str, Any] = {"nt_samples": value if axis == "noisy copies" else setting.nt_samples, "stdevs": 0.1}
@@ -104,7 +106,8 @@ def growth_figure(points: dict[str, list[Point]], title: str) -> Figure:
         axes.plot(values, [p.bare for p in found], "s--", label="bare inference")
         axes.set_xlabel(axis)
         axes.set_ylabel("seconds")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.15 * max(max(p.seconds, p.bare) for p in found))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8)
     figure.suptitle(title, fontsize=10)
