@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,7 @@ pytest.importorskip("torchcam", reason="the comparison needs torchcam")
 pytest.importorskip("pytorch_grad_cam", reason="the comparison needs grad-cam")
 
 FOLDER = Path(__file__).resolve().parents[1] / "tutorials" / "side_by_side"
-LAYERS = ("features.14", "features.11")
+LAYERS = ("features.14", "features.9")
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +44,18 @@ def result(request: pytest.FixtureRequest, compare: ModuleType) -> Any:
     return compare.compare(make_case(compare, request.param), slow=False)
 
 
-def test_transcriptions_reproduce_the_packages(compare: ModuleType, result: Any) -> None:
-    agreements = [a for entry, a in zip(compare.ENTRIES, result.agreements, strict=True) if entry.transcription]
-    assert len(agreements) == 5 and max(agreements) < 1e-4, agreements
+def test_transcriptions_reproduce_the_packages_and_ours_is_the_truth(compare: ModuleType, result: Any) -> None:
+    ours = [entry for entry in compare.ENTRIES if entry.name.startswith("captum_sgcampp")]
+    assert len(ours) == 2 and all(entry.transcription is compare.class_map for entry in ours)
+    for entry, far in zip(compare.ENTRIES, result.agreements, strict=True):
+        assert far < 1e-9, (entry.name, far)
 
 
-def test_ours_equals_the_truth_and_the_others_do_not(compare: ModuleType, result: Any) -> None:
+def test_ours_equals_the_truth_in_float32_and_the_others_do_not(compare: ModuleType, result: Any) -> None:
+    # At features.9 the denominator of alpha nearly vanishes at some positions, which enlarges the rounding.
+    limit = 1e-4 if result.layer == "features.14" else 1e-3
     for entry, far in zip(compare.ENTRIES, result.of(compare.distance), strict=True):
-        assert far < 1e-4 if entry.transcription is None else far > 1e-4, (entry.name, far)
+        assert far < limit if entry.name.startswith("captum_sgcampp") else far > 5e-4, (entry.name, far)
 
 
 def test_mending_the_named_expressions_leads_to_the_truth(compare: ModuleType, result: Any) -> None:
@@ -73,7 +78,7 @@ def test_truth_is_that_of_the_nested_loops(compare: ModuleType) -> None:
 def test_quoted_expressions_stand_in_the_installed_packages(compare: ModuleType) -> None:
     known = {"torchcam": "0.5.0", "grad-cam": "1.5.7", "captum": "0.9.0"}
     for reason in compare.REASONS:
-        if compare.version(reason.distribution) == known[reason.distribution]:
+        if version(reason.distribution) == known[reason.distribution]:
             assert "not found" not in compare.quoted(reason), reason.title
 
 

@@ -14,7 +14,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import distribution, version
+from importlib.metadata import version
 from pathlib import Path
 
 import packages
@@ -24,6 +24,7 @@ import transcriptions as formulas
 from matplotlib.figure import Figure
 from packages import Case, make_case
 from PIL import Image
+from reasons import REASONS, quoted
 from torch import Tensor
 from transcriptions import Observed, Variant, class_map, correlation, distance
 
@@ -48,13 +49,13 @@ class Entry:
         name: of the column.
         run: gives its map.
         smooth: whether the truth is Smooth Grad-CAM++ or Grad-CAM++.
-        transcription: what it computes, from what the network gave; None for our own.
+        transcription: what it computes, from what the network gave.
     """
 
     name: str
     run: Callable[[Case], Tensor]
     smooth: bool
-    transcription: Callable[[Observed], Tensor] | None = None
+    transcription: Callable[[Observed], Tensor]
 
 
 def _as(variant: Variant) -> Callable[[Observed], Tensor]:
@@ -62,13 +63,18 @@ def _as(variant: Variant) -> Callable[[Observed], Tensor]:
 
 
 ENTRIES = (
-    Entry("captum_sgcampp", packages.ours, False),
-    Entry("torchcam", packages.torchcam, False, _as(formulas.TORCHCAM)),
-    Entry("grad-cam", packages.grad_cam, False, _as(formulas.GRAD_CAM)),
-    Entry("captum_sgcampp", packages.ours_smooth, True),
-    Entry("torchcam", packages.torchcam_smooth, True, _as(formulas.TORCHCAM_SMOOTH)),
-    Entry("NoiseTunnel (LayerGradCam)", packages.noise_tunnel_grad_cam, True, formulas.mean_of_grad_cam_maps),
-    Entry("NoiseTunnel (LayerGradCamPlusPlus)", packages.noise_tunnel_plus_plus, True, formulas.mean_of_plus_plus_maps),
+    Entry("captum_sgcampp LayerGradCamPlusPlus", packages.ours, False, class_map),
+    Entry("torchcam GradCAMpp", packages.torchcam, False, _as(formulas.TORCHCAM)),
+    Entry("grad-cam GradCAMPlusPlus", packages.grad_cam, False, _as(formulas.GRAD_CAM)),
+    Entry("captum_sgcampp LayerSmoothGradCamPlusPlus", packages.ours_smooth, True, class_map),
+    Entry("torchcam SmoothGradCAMpp", packages.torchcam_smooth, True, _as(formulas.TORCHCAM_SMOOTH)),
+    Entry("captum NoiseTunnel(LayerGradCam)", packages.noise_tunnel_grad_cam, True, formulas.mean_of_grad_cam_maps),
+    Entry(
+        "captum NoiseTunnel(LayerGradCamPlusPlus)",
+        packages.noise_tunnel_plus_plus,
+        True,
+        formulas.mean_of_plus_plus_maps,
+    ),
 )
 
 # How the errors are mended, one after the other: (what is mended, its name in `Variant`).
@@ -93,88 +99,12 @@ MENDS: dict[str, tuple[Variant, bool, list[tuple[str, str]]]] = {
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Where a package departs from the papers: `expression` stands in `file` of the installed `distribution`."""
-
-    title: str
-    distribution: str
-    file: str
-    expression: str
-    text: str
-
-
-REASONS = (
-    Reason(
-        "torchcam, Grad-CAM++: alpha is not divided",
-        "torchcam",
-        "torchcam/methods/gradient.py",
-        "alpha[idx][mask].div_(d[mask] + eps)",
-        "Indexing with a mask makes a copy, and the division in place changes that copy, which nobody keeps. The "
-        "weights are `sum(g^2 relu(g))`.",
-    ),
-    Reason(
-        "torchcam, both methods: a sum of products",
-        "torchcam",
-        "torchcam/methods/gradient.py",
-        "(g3 * act).flatten(2).sum(-1)",
-        "In the denominator stands `sum_ab (A_ab g_ab^3)`; the papers have `g_ij^3 sum_ab A_ab`.",
-    ),
-    Reason(
-        "torchcam, both methods: an epsilon",
-        "torchcam",
-        "torchcam/methods/gradient.py",
-        "eps: float = 1e-8",
-        "It is added to a denominator that is itself as small as `g^2`.",
-    ),
-    Reason(
-        "torchcam, Smooth Grad-CAM++: the last gradient",
-        "torchcam",
-        "torchcam/methods/gradient.py",
-        "return [a.mul_(torch.relu(grad)).flatten(2).sum(-1) for a, grad in zip(alpha, self.hook_g, strict=True)]",
-        "`hook_g` holds the gradient of the last noisy copy when the loop is over; the paper has the mean of all.",
-    ),
-    Reason(
-        "torchcam, Smooth Grad-CAM++: the last activation",
-        "torchcam",
-        "torchcam/methods/core.py",
-        "activations = cast(list[Tensor], self.hook_a)",
-        "`hook_a` is overwritten by every noisy copy, so the map is made of the activation of the last one; the clean "
-        "one is kept for alpha only.",
-    ),
-    Reason(
-        "torchcam, Smooth Grad-CAM++: copies count equally",
-        "torchcam",
-        "torchcam/methods/gradient.py",
-        "grad_2 = [g2.add_(grad.pow(2)) for g2, grad in zip(grad_2, self.hook_g, strict=True)]",
-        "The derivatives of `Y = exp(S)` are `exp(S) g^p`. The factor cancels for one copy; in a mean over copies with "
-        "different scores it is a weight.",
-    ),
-    Reason(
-        "grad-cam, Grad-CAM++: an epsilon",
-        "grad-cam",
-        "pytorch_grad_cam/grad_cam_plusplus.py",
-        "eps = 0.000001",
-        "It is added to a denominator of the size of `g^2`, which is smaller where gradients are below 1e-3: there the "
-        "weights are in proportion to `g^2 relu(g)`.",
-    ),
-    Reason(
-        "Captum, NoiseTunnel: finished maps are averaged",
-        "captum",
-        "captum/attr/_core/noise_tunnel.py",
-        "cast(Tensor, sum_attribution) * 1 / nt_samples",
-        "This is SmoothGrad, and right as such. Smooth Grad-CAM++ averages the derivatives inside the formula, and "
-        "takes the clean activation.",
-    ),
-)
-
-
-@dataclass(frozen=True)
 class Network:
     """One section of the page.
 
     Attributes:
         title: heading.
-        file: stem of the picture.
+        file: short name, and stem of the picture.
         cases: one per layer.
         picture: what is explained, where it may be shown.
     """
@@ -190,12 +120,12 @@ class Result:
     """What is measured at one layer.
 
     Attributes:
-        network: title of the section.
+        network: its short name.
         layer: name.
         shape: of the activation, `K x H x W`.
         truths: Grad-CAM++ and Smooth Grad-CAM++ in float64.
         maps: by entry.
-        agreements: distance between package and transcription, both in float64, by entry; NaN for our own.
+        agreements: distance between package and transcription, both in float64, by entry.
         slow: distance between the truth and its nested transcription, the larger of the two.
         mended: by package, the distances as it is and after each step.
         alone: by package, the distances with one departure only.
@@ -234,19 +164,13 @@ def compare(case: Case, network: str = "", slow: bool = True) -> Result:
         " x ".join(map(str, plain.clean.shape)),
         truths,
         [entry.run(case) for entry in ENTRIES],
-        [_agreement(entry, wide, observed[entry.smooth]) for entry in ENTRIES],
+        [distance(e.run(wide), e.transcription(observed[e.smooth])) for e in ENTRIES],
         max(distance(formulas.transcribed_slowly(o), truth) for o, truth in pairs) if slow else math.nan,
         {name: _mended(variant, steps, *pairs[smooth]) for name, (variant, smooth, steps) in MENDS.items()},
         {name: _alone(variant, steps, *pairs[smooth]) for name, (variant, smooth, steps) in MENDS.items()},
         _tunnel(noisy, truths[1]),
         _swamped(plain),
     )
-
-
-def _agreement(entry: Entry, wide: Case, observed: Observed) -> float:
-    if entry.transcription is None:
-        return math.nan
-    return distance(entry.run(wide), entry.transcription(observed))
 
 
 def _mended(variant: Variant, steps: Sequence[tuple[str, str]], observed: Observed, truth: Tensor) -> list[float]:
@@ -285,10 +209,10 @@ def networks(arguments: argparse.Namespace) -> Iterator[Network]:
     x = preprocess(scene)
     model = load_shapes_vgg()
     cases = [make_case(model, name, x, SCENE_TARGET, **noise) for name in BUNDLED_LAYERS]
-    yield Network("The bundled network on a bundled scene", "bundled", cases, scene)
+    yield Network("the bundled network on a bundled scene", "bundled", cases, scene)
     model = _random_model(arguments.seed)
     cases = [make_case(model, name, x, int(model(x).argmax()), **noise) for name in RANDOM_LAYERS]
-    yield Network(f"{RANDOM_MODEL} with random weights (seed {arguments.seed})", RANDOM_MODEL, cases, scene)
+    yield Network(f"{RANDOM_MODEL} with random weights on the same scene", RANDOM_MODEL, cases, scene)
     for text, layers in zip(arguments.model_factory, arguments.layers, strict=True):
         classifier = classifier_from_factory(text)
         x = classifier.prepare(read_image(arguments.image))
@@ -307,8 +231,8 @@ def _random_model(seed: int) -> torch.nn.Module:
 
 def draw(network: Network, results: Sequence[Result]) -> Figure:
     """All maps of one network: a row for each layer, each map divided by its largest value."""
-    titles = ["Grad-CAM++\n(papers)", *(e.name for e in ENTRIES if not e.smooth)]
-    titles += ["Smooth Grad-CAM++\n(papers)", *(e.name for e in ENTRIES if e.smooth)]
+    titles = ["papers Grad-CAM++", *(e.name for e in ENTRIES if not e.smooth)]
+    titles += ["papers Smooth Grad-CAM++", *(e.name for e in ENTRIES if e.smooth)]
     first = int(network.picture is not None)
     columns = len(titles) + first
     figure = Figure(figsize=(1.35 * columns, 1.75 * len(results)), layout="constrained")
@@ -318,7 +242,7 @@ def draw(network: Network, results: Sequence[Result]) -> Figure:
             axes[0].imshow(network.picture)
         for axis, title, (found, far) in zip(axes[first:], titles, _shown(result), strict=True):
             axis.imshow(found / max(float(found.max()), 1e-30), cmap="viridis", vmin=0, vmax=1)
-            axis.set_title(title.replace(" (", "\n("), fontsize=6)
+            axis.set_title(title.replace(" ", "\n", 1).replace("(", "\n("), fontsize=6)
             axis.set_xlabel(far, fontsize=7)
         axes[0].set_ylabel(result.layer, fontsize=7)
         for axis in axes:
@@ -342,7 +266,7 @@ def number(value: float) -> str:
     """Three digits behind the point, fewer where it is tiny."""
     if math.isnan(value):
         return EMPTY
-    return f"{value:.3f}" if abs(value) >= 5e-4 else f"{value:.0e}" if value else "0"
+    return f"{value:.3f}" if abs(value) >= 5e-4 else f"{value:.0e}" if abs(value) > 1e-15 else "0"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -353,17 +277,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def by_layer(head: Sequence[str], results: Sequence[Result], values: Callable[[Result], Sequence[float]]) -> str:
     """A table with a row for each layer."""
-    rows = [[f"{r.network}: `{r.layer}`", *(number(value) for value in values(r))] for r in results]
-    return table(["layer", *head], rows)
-
-
-def quoted(reason: Reason) -> str:
-    """The reason with the place of its expression in the installed version."""
-    path = Path(str(distribution(reason.distribution).locate_file(reason.file)))
-    lines = [count for count, line in enumerate(path.read_text("utf-8").splitlines(), 1) if reason.expression in line]
-    where = f"lines {', '.join(map(str, lines))}" if len(lines) > 1 else f"line {lines[0]}" if lines else "not found"
-    found = f"{reason.distribution} {version(reason.distribution)}, `{reason.file}`, {where}"
-    return f"**{reason.title}** ({found})\n\n```python\n{reason.expression}\n```\n\n{reason.text}\n"
+    rows = [[r.network, f"`{r.layer}`", *map(number, values(r))] for r in results]
+    return table(["network", "layer", *head], rows)
 
 
 PAGE = """\
@@ -377,16 +292,18 @@ pip install torchcam grad-cam
 python tutorials/side_by_side/compare.py --out my-page
 ```
 
+Networks and a photograph of your own are added by `--model-factory`, `--layers` and `--image` (`--help`).
+
 Versions: {versions}.
 
 ## What is compared
 
 - **Truth.** The papers' formulas in float64 ([`transcriptions.py`](transcriptions.py)), from the scores, gradients and
   activations of the network. The script computes them once more with nested loops over single neurons; the two differ
-  by {slow} at most.
-- **Same inputs, same noise.** All packages get the same {n} noisy copies (`noise_level` {level:g}, seed {seed}); what
-  torchcam and `NoiseTunnel` draw their noise from is replaced ([`packages.py`](packages.py)). So only the formula
-  differs.
+  by {slow} at most. The numerator of alpha is the second derivative, as in Grad-CAM++ eq 19 (and in torchcam).
+- **Same inputs, same noise.** All packages get the {n} noisy copies that captum_sgcampp draws (`noise_level`
+  {level:g}, seed {seed}); what torchcam and `NoiseTunnel` draw their noise from is replaced
+  ([`packages.py`](packages.py)). So only the formula differs.
 - **Same form.** Maps are compared in the layer's size after the final ReLU, and before a package scales them to
   [0, 1] or to the size of the input.
 - **Distance.** L2 norm of the difference of the two maps, each divided by its own L2 norm: 0 is equal, 1.414 is nothing
@@ -396,11 +313,22 @@ Versions: {versions}.
 
 ## Distance from the papers
 
-{distances}
+Distance, and in brackets the correlation with the papers' map over the positions. A small distance means the papers'
+formula; it does not mean a better explanation.
 
-## Correlation with the papers' map
+### Grad-CAM++
 
-{correlations}
+{plain}
+
+### Smooth Grad-CAM++
+
+{smooth}
+
+Where only global average pooling and a linear score follow (the deepest layers of ResNet, SqueezeNet and MobileNetV2),
+the gradients of all copies are equal up to a factor, and the smoothing can change nothing; what the others do there
+comes from noisy activations and from their denominators. The bundled `features.11` stands in front of its ReLU: with
+activations of both signs the denominator of alpha nearly vanishes at some positions, the papers' own map says little,
+and rounding in float32 is enlarged.
 
 ## Why
 
@@ -411,7 +339,9 @@ Each expression below stands so in the installed version.
 
 For each package, [`transcriptions.py`](transcriptions.py) holds what it computes. In float64 the transcription and the
 package differ by {agreement} at most, at all layers and for all methods. Mending its departures one after the other
-leads to the papers' map: each number is the distance that is left.
+leads to the papers' map. Each number is the distance that is left; it may grow on the way, since errors hide each
+other. The column `float32` is the package as above. Where it differs from `as it is` (float64), the package's own
+denominator nearly vanishes.
 
 ### torchcam GradCAMpp
 
@@ -440,7 +370,7 @@ inside the formula; the copies weighted by `exp(S)`, which is the papers' map.
 
 ## The maps
 
-Each map is divided by its largest value; blue is 0.
+Each map is divided by its largest value; dark violet is 0.
 
 {pictures}
 """
@@ -448,8 +378,7 @@ Each map is divided by its largest value; blue is 0.
 
 def page(results: Sequence[Result], sections: Sequence[Network], arguments: argparse.Namespace) -> str:
     """The text of README.md."""
-    names = [f"{'Smooth Grad-CAM++' if e.smooth else 'Grad-CAM++'}: {e.name}" for e in ENTRIES]
-    agreements = [value for result in results for value in result.agreements if not math.isnan(value)]
+    agreements = [value for result in results for value in result.agreements]
     pictures = [f"### {section.title}\n\n![Maps of {section.title}]({section.file}.png)" for section in sections]
     return PAGE.format(
         versions=versions(),
@@ -458,9 +387,12 @@ def page(results: Sequence[Result], sections: Sequence[Network], arguments: argp
         n=arguments.nt_samples,
         level=arguments.noise_level,
         seed=arguments.seed,
-        networks="; ".join(f"{section.title} (class {section.cases[0].target})" for section in sections) + ".",
-        distances=by_layer(names, results, lambda result: result.of(distance)),
-        correlations=by_layer(names, results, lambda result: result.of(correlation)),
+        networks="; ".join(
+            f"`{section.file}`: {section.title}, class {section.cases[0].target}" for section in sections
+        )
+        + ".",
+        plain=_distances(False, results),
+        smooth=_distances(True, results),
         reasons="\n".join(quoted(reason) for reason in REASONS),
         torchcam=_steps("torchcam GradCAMpp", results),
         grad_cam=by_layer(
@@ -483,9 +415,22 @@ def page(results: Sequence[Result], sections: Sequence[Network], arguments: argp
     )
 
 
+def _distances(smooth: bool, results: Sequence[Result]) -> str:
+    """Distance and correlation of the methods of one kind."""
+    chosen = [count for count, entry in enumerate(ENTRIES) if entry.smooth == smooth]
+    rows = []
+    for result in results:
+        pairs = list(zip(result.of(distance), result.of(correlation), strict=True))
+        cells = [f"{number(pairs[count][0])} ({pairs[count][1]:.3f})" for count in chosen]
+        rows.append([result.network, f"`{result.layer}`", result.shape, *cells])
+    return table(["network", "layer", "K x H x W", *(ENTRIES[count].name for count in chosen)], rows)
+
+
 def _steps(name: str, results: Sequence[Result]) -> str:
-    head = ["as it is", *(f"+ {title}" for title, _ in MENDS[name][2])]
-    return by_layer(head, results, lambda result: result.mended[name])
+    """The package itself in float32, then its transcription as it is and mended."""
+    place = [entry.name for entry in ENTRIES].index(name)
+    head = ["float32", "as it is", *(f"+ {title}" for title, _ in MENDS[name][2])]
+    return by_layer(head, results, lambda result: [result.of(distance)[place], *result.mended[name]])
 
 
 def versions() -> str:
@@ -528,8 +473,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = []
         for case in network.cases:
             print(f"{network.title}: {case.layer_name}", file=sys.stderr)
-            found.append(compare(case, network.title))
-        draw(network, found).savefig(arguments.out / f"{network.file}.png", dpi=110)
+            found.append(compare(case, network.file))
+        draw(network, found).savefig(arguments.out / f"{network.file}.png", dpi=90)
         sections.append(network)
         results += found
     (arguments.out / "README.md").write_text(page(results, sections, arguments), "utf-8")

@@ -7,6 +7,7 @@ ones that captum_sgcampp drew.
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
@@ -77,16 +78,26 @@ def ours(case: Case) -> Tensor:
 
 
 def ours_smooth(case: Case) -> Tensor:
-    """`LayerSmoothGradCamPlusPlus`, which draws its own noise."""
+    """`LayerSmoothGradCamPlusPlus`, which draws its own noise; in float64, where it would draw another, it is given."""
     method = LayerSmoothGradCamPlusPlus(case.model, case.layer)
-    return method.attribute(
-        case.clean,
-        case.target,
-        relu_attributions=True,
-        nt_samples=len(case.noise),
-        noise_level=case.noise_level,
-        generator=Generator().manual_seed(case.seed),
-    )[0, 0]
+    with _given_noise(case) if case.clean.dtype == torch.float64 else nullcontext():
+        return method.attribute(
+            case.clean,
+            case.target,
+            relu_attributions=True,
+            nt_samples=len(case.noise),
+            noise_level=case.noise_level,
+            generator=Generator().manual_seed(case.seed),
+        )[0, 0]
+
+
+def _given_noise(case: Case) -> Any:
+    sigma = relative_sigma(case.clean, case.noise_level)[0]
+
+    def given(seed: int, copy: int, input_index: int, like: Tensor) -> Tensor:
+        return case.noise[copy] / sigma
+
+    return patch("captum_sgcampp.noise.standard_noise", given)
 
 
 def torchcam(case: Case) -> Tensor:
