@@ -235,14 +235,14 @@ def draw(network: Network, results: Sequence[Result]) -> Figure:
     titles += ["papers Smooth Grad-CAM++", *(e.name for e in ENTRIES if e.smooth)]
     first = int(network.picture is not None)
     columns = len(titles) + first
-    figure = Figure(figsize=(1.35 * columns, 1.75 * len(results)), layout="constrained")
+    figure = Figure(figsize=(1.35 * columns, 2 * len(results)), layout="constrained")
     grid = figure.subplots(len(results), columns, squeeze=False)
     for axes, result in zip(grid, results, strict=True):
         if network.picture is not None:
             axes[0].imshow(network.picture)
         for axis, title, (found, far) in zip(axes[first:], titles, _shown(result), strict=True):
             axis.imshow(found / max(float(found.max()), 1e-30), cmap="viridis", vmin=0, vmax=1)
-            axis.set_title(title.replace(" ", "\n", 1).replace("(", "\n("), fontsize=6)
+            axis.set_title(title.replace(" ", "\n", 1).replace("(", "\n("), fontsize=5.5)
             axis.set_xlabel(far, fontsize=7)
         axes[0].set_ylabel(result.layer, fontsize=7)
         for axis in axes:
