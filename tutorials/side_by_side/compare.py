@@ -130,7 +130,7 @@ class Result:
         mended: by package, the distances as it is and after each step.
         alone: by package, the distances with one departure only.
         tunnel: distances of `NoiseTunnel` as its departures are mended.
-        swamped: share of the positions with `g > 0` where grad-cam's epsilon exceeds `2 g^2`.
+        swamped: share of the positions with `g > 0` where grad-cam's epsilon exceeds the denominator.
     """
 
     network: str
@@ -198,8 +198,9 @@ def _tunnel(noisy: Observed, truth: Tensor) -> list[float]:
 
 
 def _swamped(plain: Observed) -> float:
-    g = plain.gradients[plain.gradients > 0]
-    return float((2 * g**2 < formulas.GRAD_CAM.epsilon).double().mean())
+    g = plain.gradients[0]
+    denominator = 2 * g**2 + g**3 * plain.clean.sum((1, 2), keepdim=True)
+    return float((denominator.abs() < formulas.GRAD_CAM.epsilon)[g > 0].double().mean())
 
 
 def networks(arguments: argparse.Namespace) -> Iterator[Network]:
@@ -349,7 +350,8 @@ denominator nearly vanishes.
 
 ### grad-cam GradCAMPlusPlus
 
-Last column: the share of the positions with a positive gradient where the epsilon exceeds `2 g^2`.
+Last column: the share of the positions with a positive gradient where the epsilon exceeds the papers' denominator
+`2 g^2 + g^3 sum(A)`.
 
 {grad_cam}
 
@@ -396,7 +398,7 @@ def page(results: Sequence[Result], sections: Sequence[Network], arguments: argp
         reasons="\n".join(quoted(reason) for reason in REASONS),
         torchcam=_steps("torchcam GradCAMpp", results),
         grad_cam=by_layer(
-            ["as it is", "no epsilon", "epsilon exceeds `2 g^2`"],
+            ["as it is", "no epsilon", "epsilon exceeds the denominator"],
             results,
             lambda result: [*result.mended["grad-cam GradCAMPlusPlus"], result.swamped],
         ),

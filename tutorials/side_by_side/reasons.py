@@ -69,8 +69,8 @@ REASONS = (
         "grad-cam",
         "pytorch_grad_cam/grad_cam_plusplus.py",
         "eps = 0.000001",
-        "It is added to a denominator of the size of `g^2`, which is smaller where gradients are below 1e-3: there the "
-        "weights are in proportion to `g^2 relu(g)`.",
+        "It is added to `2 g^2 + g^3 sum(A)`, which is smaller than that at many positions of ImageNet networks. Where "
+        "it prevails, the weights are in proportion to `g^2 relu(g)`.",
     ),
     Reason(
         "Captum, NoiseTunnel: finished maps are averaged",
