@@ -163,7 +163,12 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
 def _classifier(arguments: argparse.Namespace) -> Classifier:
     if arguments.model_factory is None:
         return load_classifier(arguments.model, arguments.weights)
-    made = _made(arguments.model_factory)
+    return classifier_from_factory(arguments.model_factory)
+
+
+def classifier_from_factory(text: str) -> Classifier:
+    """The classifier of the option `--model-factory WHERE:FUNCTION[=ARGUMENT]`."""
+    made = _made(text)
     if isinstance(made, Classifier):
         return made
     if not isinstance(made, nn.Module):
@@ -171,7 +176,7 @@ def _classifier(arguments: argparse.Namespace) -> Classifier:
     with torch.no_grad():
         count = made.eval()(torch.zeros(1, 3, 224, 224)).shape[1]
     prepare = partial(classifier_input, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    function, _, argument = arguments.model_factory.rpartition(":")[2].partition("=")
+    function, _, argument = text.rpartition(":")[2].partition("=")
     name = argument or function
     return Classifier(name, made, [f"class {k}" for k in range(count)], prepare, shown_crop, independent=False)
 
