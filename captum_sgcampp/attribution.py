@@ -15,7 +15,7 @@ from captum_sgcampp import checks
 from captum_sgcampp.captum_internals import TargetType, _format_additional_forward_args, _format_output, log_usage
 from captum_sgcampp.formula import ClassMap, Formula
 from captum_sgcampp.model_pass import LayerPass, exclusive_pass, usable_for_autograd
-from captum_sgcampp.noise import absolute_sigma, default_chunk, relative_sigma
+from captum_sgcampp.noise import absolute_sigma, default_chunk, relative_sigma, rewound_on_error
 from captum_sgcampp.sampling import LEAST_COPIES, LayerSample, Noise, Question, sample_layers
 from captum_sgcampp.scores import ScoreFunction, Softmax
 from captum_sgcampp.selection import FeatureMaps, Neurons, random_entries
@@ -271,10 +271,12 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         checks.check_generator(generator)
         formula = Formula(score=score)
         checks.check_flag("attribute_to_layer_input", attribute_to_layer_input)
-        with exclusive_pass():
+        with exclusive_pass(), rewound_on_error(generator):
             question = _question(inputs, (target,), additional_forward_args, None, formula)
             layers = self.layer if isinstance(self.layer, list) else [self.layer]
-            layer_pass = LayerPass(self.forward_func, layers, self.device_ids, attribute_to_layer_input)
+            layer_pass = LayerPass(
+                self.forward_func, layers, self.device_ids, attribute_to_layer_input, self.reshape_transform
+            )
             closed = sample_layers(layer_pass, question, None, formula.standard_error)[0].samples
             if len(closed) > 1:
                 raise ValueError(f"layer: expected one layer of one tensor, found {len(closed)} tensors")

@@ -126,7 +126,7 @@ class _ExactLayer:
 
     def _measure(self, row: Row) -> tuple[int, int]:
         """How many rows fit, and the number of the layer's tensors, from one forward pass."""
-        with _saved_bytes() as saved, self._pass.run(lambda own_layout: row.make_rows(1), row.args(1), 0) as run:
+        with _saved_bytes() as saved, self._pass.run(lambda: row.make_rows(1), row.args(1), 0) as run:
             tensors, cpu = run.tensors[0], run.output.device.type == "cpu"
             largest = max(int(torch.Size(shape).numel()) for shape in run.shapes)
         fit = (CPU_BYTES if cpu else ACCELERATOR_BYTES) // max(GROWTH * saved[0], 1)
@@ -146,9 +146,7 @@ class _ExactLayer:
             run = self._widened(row, stack) if self._widens and self._pass.can_widen and self._rows > 1 else None
             self._widens = run is not None or self._rows == 1
             if run is None:
-                run = stack.enter_context(
-                    self._pass.run(lambda own_layout: row.make_rows(self._rows), row.args(self._rows), 0)
-                )
+                run = stack.enter_context(self._pass.run(lambda: row.make_rows(self._rows), row.args(self._rows), 0))
                 if not _rows_are_equal(run, row):
                     raise RuntimeError(
                         "forward_func: expected scores of each row that depend on that row alone, found equal rows "
@@ -161,7 +159,7 @@ class _ExactLayer:
         attempt = ExitStack()
         try:
             run: LayerRun = attempt.enter_context(
-                self._pass.run(lambda own_layout: row.make_rows(1), row.args(1), 0, rows_at_layer=self._rows)
+                self._pass.run(lambda: row.make_rows(1), row.args(1), 0, rows_at_layer=self._rows)
             )
             usable = isinstance(run.output, Tensor) and run.output.dim() and len(run.output) == self._rows
             if usable and self._pass.can_widen and not run.goes_around() and _rows_are_equal(run, row):
@@ -180,6 +178,8 @@ def _per_tensor(
     run: LayerRun, target: TargetType, row: Row, masks: list[Tensor | None], more: bool
 ) -> list[Derivatives]:
     link, score = _scalar(run, target, row.score)
+    if not bool(torch.isfinite(score).all()):
+        raise RuntimeError("forward_func: expected finite scores of the target, found NaN or infinity")
     graphs = run.graphs(score)
     _check_graphs(score, graphs)
     gradients = run.gradient(score, keep_graph=more, unused_is_zero=row.unused_is_zero, with_graph=True)
@@ -264,10 +264,12 @@ def _largest(values: Tensor) -> Tensor:
 
 
 def _rows_are_equal(run: LayerRun, row: Row) -> bool:
-    """Whether equal rows have equal scores and gradients, but for rounding: no row depends on the others."""
+    """Whether equal rows have equal scores and gradients, but for rounding, and no row depends on the others."""
     score = _scalar(run, row.targets[0], row.score)[1]
     gradients = run.gradient(score, keep_graph=True, unused_is_zero=row.unused_is_zero)
-    return all(not bool((rows - rows[:1]).norm() > SAME_WITHIN * rows.norm()) for rows in (score.detach(), *gradients))
+    of_first_row = run.gradient(score[:1], keep_graph=True, unused_is_zero=row.unused_is_zero)
+    equal = all(not bool((r - r[:1]).norm() > SAME_WITHIN * r.norm()) for r in (score.detach(), *gradients))
+    return equal and all(not bool(g[1:].norm() > SAME_WITHIN * g.norm()) for g in of_first_row)
 
 
 @contextmanager

@@ -103,7 +103,9 @@ class LayerPass:
         self._graph_in_front = (
             keep_graph or attribute_to_layer_input or self._replicas or any(layer._backward_hooks for layer in layers)
         )
-        self._own_layout = False
+        # Other uses of the layer's inputs would go around a copy in another memory format.
+        self._own_layout = self._replicas or attribute_to_layer_input or keep_graph
+        self._convolution: nn.Module | None = None  # the first one of a pass
         self._first = True
         self._reshape = reshape_transform
 
@@ -127,7 +129,7 @@ class LayerPass:
     @contextmanager
     def run(
         self,
-        make_rows: Callable[[bool], tuple[Tensor, ...]],
+        make_rows: Callable[[], tuple[Tensor, ...]],
         additional_args: tuple[Any, ...],
         clean_every: int,
         rows_at_layer: int = 0,
@@ -136,8 +138,7 @@ class LayerPass:
         again while they are differentiated.
 
         Args:
-            make_rows: makes the inputs, one row per noisy copy, in memory that the model may change: in the memory
-                format of the caller's inputs (True), which every model for them takes, or in the fastest one (False).
+            make_rows: makes the inputs, one row per noisy copy, in memory that the model may change.
             additional_args: the arguments behind them.
             clean_every: keep the layer's values at rows 0, clean_every, 2 clean_every, ...; 0: keep none.
             rows_at_layer: the model gets one row, and goes on behind the layer with this many identical ones; 0: no.
@@ -156,7 +157,12 @@ class LayerPass:
             if first:
                 self._check_layout(recorders)
             torch.set_grad_enabled(True)
-            yield LayerRun(output, recorders, self._device_ids, self._reshape)
+            yield LayerRun(output, recorders, self._device_ids, self._reshape, self._has_backward_hooks())
+
+    def _has_backward_hooks(self) -> bool:
+        model = self._forward_func
+        modules = model.modules() if isinstance(model, nn.Module) else self._layers
+        return any(module._backward_hooks or module._backward_pre_hooks for module in modules)
 
     def _check_layout(self, recorders: Sequence[_LayerRecorder]) -> None:
         for layer, recorder in zip(self._layers, recorders, strict=True):
@@ -169,7 +175,7 @@ class LayerPass:
     def _until_it_runs(
         self,
         recorders: Sequence[_LayerRecorder],
-        make_rows: Callable[[bool], tuple[Tensor, ...]],
+        make_rows: Callable[[], tuple[Tensor, ...]],
         additional_args: tuple[Any, ...],
     ) -> Any:
         """The model's output: from a pass in the fast way, or from one that makes less assumptions of the model."""
@@ -190,23 +196,55 @@ class LayerPass:
         """Drop an assumption of the pass that may have caused the error; False where none is left."""
         if not self._graph_in_front and "does not require grad" in str(error):
             self._graph_in_front = True  # a model that differentiates in front of the layer
-        elif not self._own_layout and "contiguous" in str(error):
-            self._own_layout = True  # a model with `view`
+        elif not self._own_layout and _is_about_memory_format(error):
+            self._own_layout = True
         else:
             return False
         return True
 
-    def _call(self, make_rows: Callable[[bool], tuple[Tensor, ...]], additional_args: tuple[Any, ...]) -> Any:
+    def _call(self, make_rows: Callable[[], tuple[Tensor, ...]], additional_args: tuple[Any, ...]) -> Any:
         torch.set_grad_enabled(self._keep_graph)
-        rows = make_rows(self._own_layout)
+        rows = make_rows()
         torch.set_grad_enabled(self._graph_in_front)
         if self._graph_in_front and self._to_input:
             # Frozen models too need a graph; a clone, because a model may not change a leaf in place.
             rows = tuple(x.requires_grad_().clone() if x.is_floating_point() else x for x in rows)
-        with _refuse_training_layers() if self._first else nullcontext():
+        with _refuse_training_layers() if self._first else nullcontext(), self._channels_last():
             output = self._forward_func(*rows, *additional_args)
         self._first = False
         return output
+
+    @contextmanager
+    def _channels_last(self) -> Iterator[None]:
+        """Give the first convolution of images on a CPU its input with the channels last, a memory format in which it
+        and everything behind it is faster. Layers behind it mind no more than those behind any channels_last model."""
+        if self._own_layout:
+            yield
+            return
+        thread, done = threading.get_ident(), False
+
+        def convert(module: nn.Module, args: tuple[Any, ...]) -> Any:
+            nonlocal done
+            if done or not isinstance(module, nn.Conv2d) or threading.get_ident() != thread or not args:
+                return None
+            done, self._convolution = True, module
+            x = args[0]
+            if not isinstance(x, Tensor) or x.dim() != 4 or x.device.type != "cpu" or not x.is_floating_point():
+                return None
+            return (x.contiguous(memory_format=torch.channels_last), *args[1:])
+
+        if self._convolution is None and not self._first:  # the first pass had none
+            yield
+            return
+        known = self._convolution
+        with known.register_forward_pre_hook(convert) if known else register_module_forward_pre_hook(convert):
+            yield
+
+
+def _is_about_memory_format(error: Exception) -> bool:
+    """Whether the error may come from a model that wants contiguous memory (`view`, bare assertions)."""
+    text = str(error)
+    return "contiguous" in text or "stride" in text or (isinstance(error, AssertionError) and not text)
 
 
 class LayerRun:
@@ -225,8 +263,10 @@ class LayerRun:
         recorders: Sequence[_LayerRecorder],
         device_ids: list[int] | None,
         reshape_transform: ReshapeTransform | None = None,
+        backward_hooks: bool = False,
     ) -> None:
         self.output = output
+        self._backward_hooks = backward_hooks
         self.is_rearranged = reshape_transform is not None
         self.rearrange = reshape_transform or (lambda tensor: tensor)
         self._recorders = recorders
@@ -314,7 +354,8 @@ class LayerRun:
 
         Args and errors as `gradient`.
         """
-        batched = len(scores) > 1 and not with_graph
+        # Backward hooks of the model are made for gradients of one score.
+        batched = len(scores) > 1 and not with_graph and not self._backward_hooks
         together = self._batched_gradients(torch.stack(tuple(scores))) if batched else None
         if together is not None:
             return [tuple(self.rearrange(g[number]) for g in together) for number in range(len(scores))]

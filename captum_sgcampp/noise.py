@@ -44,10 +44,7 @@ def standard_noise(seed: int, copy: int, input_index: int, like: Tensor) -> Tens
     """`eps ~ N(0, 1)` of one noisy copy, in the shape of one example of `like`, on its device and in its dtype."""
     stream = np.random.SeedSequence(seed, spawn_key=(copy, input_index)).generate_state(1, np.uint64)[0]
     generator = Generator(device=like.device).manual_seed(int(stream))
-    # An image's values are drawn with the channels last, the memory format in which they are added (`fastest_layout`).
-    shape = like.shape[1:] if like.dim() != 4 else (*like.shape[2:], like.shape[1])
-    noise = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-    return noise if like.dim() != 4 else noise.movedim(-1, 0)
+    return torch.randn(like.shape[1:], generator=generator, device=like.device, dtype=like.dtype)
 
 
 def relative_sigma(x: Tensor, noise_level: float) -> Tensor:
@@ -83,11 +80,6 @@ def copies_of(x: Tensor, repeats: int) -> Tensor:
     return rows
 
 
-def fastest_layout(x: Tensor) -> torch.memory_format:
-    """The memory format in which networks run fastest: convolutions of images on a CPU take the channels last."""
-    return torch.channels_last if x.dim() == 4 and x.device.type == "cpu" else _layout(x)
-
-
 def noisy_rows(
     x: Tensor,
     sigma: Tensor | None,
@@ -95,7 +87,6 @@ def noisy_rows(
     input_index: int,
     copies: range,
     with_clean: bool,
-    memory_format: torch.memory_format | None = None,
 ) -> Tensor:
     """The rows of one forward pass: for every example the clean one (where asked for) and then its noisy copies.
 
@@ -106,13 +97,11 @@ def noisy_rows(
         input_index: the number of this tensor among the inputs.
         copies: which copies.
         with_clean: whether each example's first row is the clean one.
-        memory_format: of the rows; None: that of `x`.
 
     Returns:
         Tensor, `(N * (len(copies) + with_clean), ...)`, example-major.
     """
     first = int(with_clean)
-    x = x if memory_format is None else x.contiguous(memory_format=memory_format)
     rows = copies_of(x, first + len(copies))
     if sigma is None:
         return rows

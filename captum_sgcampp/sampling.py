@@ -16,7 +16,7 @@ from captum_sgcampp.captum_internals import TargetType
 from captum_sgcampp.exact_pass import ExactPass, Row, own_score
 from captum_sgcampp.model_pass import LayerPass, LayerRun
 from captum_sgcampp.moments import Derivatives, MomentSums, PowerSums
-from captum_sgcampp.noise import copies_of, draw_seed, fastest_layout, noisy_rows, rewound_on_error
+from captum_sgcampp.noise import copies_of, draw_seed, noisy_rows, rewound_on_error
 from captum_sgcampp.scores import (
     ScoreFunction,
     Softmax,
@@ -374,7 +374,7 @@ class _Sampling:
         index = torch.tensor([example])
         question, noise = self.question.of(index), self._noise and self._noise.of(index)
         # The copy is made once: on some devices, noise made again in another memory format would not be the same.
-        row = _rows(question.inputs, noise, self._seed, range(copy, copy + 1), clean=False, own_layout=True)
+        row = _rows(question.inputs, noise, self._seed, range(copy, copy + 1), clean=False)
         return Row(
             make_rows=lambda rows: tuple(copies_of(x, rows) for x in row),
             additional_args=question.additional_args,
@@ -414,12 +414,10 @@ def _check_scores(finite: Tensor) -> None:
         raise RuntimeError("forward_func: expected finite scores of the target, found NaN or infinity")
 
 
-def _rows(
-    inputs: tuple[Tensor, ...], noise: Noise | None, seed: int, copies: range, clean: bool, own_layout: bool
-) -> tuple[Tensor, ...]:
+def _rows(inputs: tuple[Tensor, ...], noise: Noise | None, seed: int, copies: range, clean: bool) -> tuple[Tensor, ...]:
     sigmas = noise.sigmas if noise else (None,) * len(inputs)
     return tuple(
-        noisy_rows(x, sigma, seed, index, copies, clean, None if own_layout else fastest_layout(x))
+        noisy_rows(x, sigma, seed, index, copies, clean)
         for index, (x, sigma) in enumerate(zip(inputs, sigmas, strict=True))
     )
 

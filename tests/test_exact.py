@@ -645,3 +645,61 @@ def test_exact_map_of_rearranged_tokens_is_that_of_the_layer_with_the_features_f
     closed = LayerGradCamPlusPlus(net, net.features_first).attribute(x, 1, score=link)
     torch.testing.assert_close(tokens.attribute(x, 1, score=link, derivatives="exact"), expected)
     assert (expected - closed).norm() > 1e-2 * expected.norm() > 0
+
+
+class Mixed(ConvNet):
+    """Scores of each row depend on the rows before it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(super().forward(x)).cumsum(0)
+
+
+def test_rows_that_depend_on_each_other_are_refused() -> None:
+    net, mixed, x = ConvNet().double(), Mixed().double(), images(2).double()
+    with pytest.raises(RuntimeError, match="forward_func: expected scores of each row that depend on that row alone"):
+        LayerGradCamPlusPlus(mixed, mixed.relu1).attribute(x, 1, derivatives="exact")
+    with pytest.raises(RuntimeError, match="forward_func: expected scores of each row that depend on that row alone"):
+        LayerGradCamPlusPlus(net, net.relu1).attribute(
+            x, 1, score=lambda scores: (scores / scores.sum()).tanh(), derivatives="exact"
+        )
+
+
+@pytest.mark.parametrize("score", ["identity", lambda scores: torch.log(scores - 100)], ids=["identity", "log"])
+def test_scores_that_are_not_finite_are_refused(score: Any) -> None:
+    net = ConvNet().double()
+
+    def forward(x: Tensor) -> Tensor:
+        return F.softplus(net(x)) / (0.0 if score == "identity" else 1.0)
+
+    with pytest.raises(RuntimeError, match="forward_func: expected finite scores"):
+        LayerGradCamPlusPlus(forward, net.relu1).attribute(images(2).double(), 1, score=score, derivatives="exact")
+
+
+class NoThirdDerivative(ConvNet):
+    """A head with a function of its own, which the exact pass refuses."""
+
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            return 2 * ctx.saved_tensors[0] * gradient
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.Square.apply(super().forward(x))
+
+
+def test_closed_form_error_knows_the_rearranged_tokens_and_rewinds_the_generator_after_errors() -> None:
+    torch.manual_seed(0)
+    net, x = TokensToFeatures().double().eval(), torch.randn(2, 4, 5).double()
+    tokens = LayerGradCamPlusPlus(net, net.tokens, reshape_transform=lambda tensor: tensor.transpose(1, 2))
+    first = LayerGradCamPlusPlus(net, net.features_first)
+    torch.testing.assert_close(tokens.closed_form_error(x, 1, 99).terms, first.closed_form_error(x, 1, 99).terms)
+    failing, generator = NoThirdDerivative().double(), torch.Generator().manual_seed(5)
+    state = generator.get_state()
+    with pytest.raises(RuntimeError, match="derivatives"):
+        LayerGradCamPlusPlus(failing, failing.relu1).closed_form_error(images(2).double(), 1, 4, generator)
+    assert torch.equal(generator.get_state(), state)

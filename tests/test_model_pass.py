@@ -616,35 +616,88 @@ def test_bfloat16_gives_the_map_of_a_real_network_within_5_percent(zoo: Any, lay
     assert close(found / found.norm(), wanted / wanted.norm(), 0.05)
 
 
-class WithView(ConvNet):
-    """A model that wants contiguous memory, as many with `view` do."""
+class ReadsMemory(nn.Module):
+    """Fails or gives something else for another memory format than the caller's, in front of the first convolution."""
 
-    layouts: list[bool]
+    def __init__(self, read: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.read, self.net = read, ConvNet()
 
     def forward(self, x: Tensor) -> Tensor:
-        self.layouts.append(x.is_contiguous())
-        return super().forward(x.view(x.shape[0], -1).view_as(x))
+        return self.net(self.read(x))
 
 
-def test_a_model_with_view_runs_in_the_callers_memory_format_after_one_attempt() -> None:
-    net, same = WithView().eval(), ConvNet().eval()
-    same.load_state_dict(net.state_dict())
-    net.layouts = []
-    found = LayerSmoothGradCamPlusPlus(net, net.relu1).attribute(
-        images(), 1, nt_samples=4, nt_samples_batch_size=2, generator=torch.Generator().manual_seed(0)
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: x.as_strided(x.shape, (128, 64, 8, 1)),
+        lambda x: torch.from_numpy(x.numpy().ravel("K").copy()).view(x.shape),
+        lambda x: x.view(torch.int32).view(torch.float32),
+        lambda x: x.view(len(x), -1).view_as(x),
+    ],
+    ids=["as_strided", "order of memory", "view as another dtype", "view"],
+)
+def test_models_that_read_the_memory_of_their_inputs_get_the_callers_memory_format(read: Any) -> None:
+    model, net, x = ReadsMemory(read).eval(), ConvNet().eval(), images()
+    assert torch.equal(
+        LayerGradCamPlusPlus(model, model.net.relu1).attribute(x, 1),
+        LayerGradCamPlusPlus(net, net.relu1).attribute(x, 1),
     )
-    assert net.layouts == [False, True, True, True]
-    expected = LayerSmoothGradCamPlusPlus(same, same.relu1).attribute(
-        images(), 1, nt_samples=4, nt_samples_batch_size=2, generator=torch.Generator().manual_seed(0)
+
+
+class BehindConvolution(ConvNet):
+    """Wants contiguous memory behind the first convolution."""
+
+    def __init__(self, demand: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.demand, self.calls = demand, 0
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        x = self.demand(self.relu1(self.conv1(x)))
+        x = self.pool(self.relu2(self.conv2(x)))
+        return self.fc2(self.relu3(self.fc1(x.flatten(1))))
+
+
+def demand_contiguous(x: Tensor) -> Tensor:
+    assert x.is_contiguous()
+    return x
+
+
+@pytest.mark.parametrize(
+    "demand", [lambda x: x.view(len(x), -1).view_as(x), demand_contiguous], ids=["view", "bare assertion"]
+)
+def test_a_model_that_wants_contiguous_memory_runs_without_channels_last_after_one_attempt(demand: Any) -> None:
+    model, net = BehindConvolution(demand), ConvNet().eval()
+    options: dict[str, Any] = {"nt_samples": 4, "nt_samples_batch_size": 2}
+    found, expected = (
+        LayerSmoothGradCamPlusPlus(m, m.relu2).attribute(images(), 1, generator=seeded(), **options)
+        for m in (model, net)
     )
+    assert model.calls == 1 + 3
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_images_on_a_cpu_reach_the_model_with_the_channels_last() -> None:
-    net = ConvNet().eval()
-    seen: list[bool] = []
-    net.register_forward_pre_hook(
-        lambda module, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_convolutions_on_a_cpu_get_the_channels_last_and_the_model_what_the_caller_gave() -> None:
+    net, model_inputs, layer_outputs = ConvNet().eval(), [], []
+    net.register_forward_pre_hook(lambda module, args: model_inputs.append(args[0].is_contiguous()))
+    net.conv2.register_forward_hook(
+        lambda module, args, out: layer_outputs.append(out.is_contiguous(memory_format=torch.channels_last))
     )
-    attributions = LayerGradCamPlusPlus(net, net.relu1).attribute(images(), 1)
-    assert seen == [True] and attributions.is_contiguous()
+    attributions = LayerSmoothGradCamPlusPlus(net, net.relu1).attribute(
+        images(), 1, nt_samples=3, nt_samples_batch_size=2
+    )
+    assert model_inputs == [True, True] and layer_outputs == [True, True] and attributions.is_contiguous()
+    assert not net.conv1._forward_pre_hooks
+
+
+def test_backward_hooks_of_the_model_see_gradients_of_one_target_at_a_time() -> None:
+    net, seen = ConvNet().eval(), []
+    net.fc1.register_full_backward_hook(lambda module, into, out: seen.append(tuple(out[0].shape)))
+    LayerGradCamPlusPlus(net, net.relu1).attribute_targets(images(2), [0, 1, 2])
+    assert seen == [(2, 16)] * 3
