@@ -275,7 +275,7 @@ def _identity(
         "--weights": _digest(classifier.model),
         "images": subjects.kind,
         "images and targets": subjects.digest(),
-        "--masks": arguments.masks is not None,
+        "--masks": subjects.mask_digest(),
         **options,
     }
 

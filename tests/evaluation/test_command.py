@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,47 @@ def test_a_changed_setting_in_the_same_folder_is_refused_by_name(
     assert run(*arguments)[0] == 0
     status, _, err = run(*arguments, *changed)
     assert status == 2 and message in err and "choose another --out" in err
+
+
+def replace_an_image(folder: Path) -> None:
+    (folder / "photos" / "0000.png").write_bytes((folder / "photos" / "0005.png").read_bytes())
+
+
+def replace_a_mask(folder: Path) -> None:
+    (folder / "masks" / "0000.png").write_bytes((folder / "masks" / "0002.png").read_bytes())
+
+
+def other_masks(folder: Path) -> None:
+    (folder / "masks").rename(folder / "old")
+    shutil.copytree(folder / "old", folder / "masks")
+    for path in (folder / "masks").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (replace_an_image, "images and targets: expected"),
+        (replace_a_mask, "--masks: expected"),
+        (other_masks, "--masks: expected"),
+    ],
+)
+def test_results_of_other_files_of_the_same_names_are_not_taken_up(
+    run: Any, photos: Path, factory: str, change: Callable[[Path], None], message: str
+) -> None:
+    arguments = (photos, "--model-factory", factory, "--layers", "1", "--target-from-name", "--limit", 2, "--masks",
+                 "masks", "--methods", "random", "--metrics", "localization", "--out", "out")  # fmt: skip
+    assert run(*arguments)[0] == 0
+    assert run(*arguments)[0] == 0
+    change(photos.parent)
+    status, _, err = run(*arguments)
+    assert status == 2 and message in err and "choose another --out" in err
+
+
+def test_a_missing_mask_is_named(run: Any, photos: Path) -> None:
+    (photos.parent / "masks" / "0002.png").unlink()
+    status, _, err = run(photos, "--masks", "masks")
+    assert status == 3 and "--masks: expected a mask of 0002.png" in err
 
 
 def test_methods_and_layers_can_be_added_in_the_same_folder(run: Any, tmp_path: Path) -> None:
