@@ -61,7 +61,11 @@ def factory(tmp_path: Path) -> str:
         "    return nn.Sequential(nn.Conv2d(3, int(width), 9, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
         "                         nn.Linear(int(width), 8))\n"
         "def nothing():\n    return 3\n"
+        "def broken():\n    raise KeyError('weights')\n"
+        "def small():\n    return nn.Linear(5, 5)\n"
+        "def pixels():\n    return nn.Conv2d(3, 2, 1)\n"
     )
+    (tmp_path / "wrong.py").write_text("def load(:\n")
     return f"{tmp_path / 'mine.py'}:load"
 
 
@@ -288,6 +292,12 @@ WRONG: list[tuple[tuple[object, ...], int, str]] = [
     (("--model-factory", "no_such_module:load"), 2, "--model-factory: expected a module"),
     (("--model-factory", "mine.py:absent"), 2, "--model-factory: expected a function"),
     (("--model-factory", "mine.py:nothing"), 2, "--model-factory: expected a torch.nn.Module"),
+    (("--model-factory", "mine.py:broken"), 2, "--model-factory: expected a model from broken, found KeyError: 'weig"),
+    (("--model-factory", "mine.py:small"), 2, "--model-factory: expected a model of inputs (N, 3, 224, 224), found"),
+    (("--model-factory", "mine.py:pixels"), 2, "--model-factory: expected a model that gives logits"),
+    (("--model-factory", "wrong.py:load"), 2, "--model-factory: expected a file that runs, found SyntaxError"),
+    (("--out", "mine.py"), 3, "--out: expected a folder, found a file at mine.py"),
+    (("--out", "mine.py/below"), 3, "--out: expected a folder, found a file at mine.py"),
     (("--model-factory", "mine.py:load"), 2, "FOLDER: expected a folder of images for load"),
 ]
 
