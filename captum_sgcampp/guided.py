@@ -100,7 +100,7 @@ def _guided_gradients(
         warnings.filterwarnings("ignore", message=r"Input Tensor \d+ did not already require gradients")
         try:
             gradients: tuple[Tensor, ...] = GuidedBackprop(model).attribute(
-                tensors, normal_target(target, len(tensors[0])), additional_forward_args
+                tensors, _indices(normal_target(target, len(tensors[0]))), additional_forward_args
             )
         except RuntimeError as error:
             if "not have been used" not in str(error):
@@ -109,6 +109,13 @@ def _guided_gradients(
                 "inputs: expected inputs that the score depends on, found one that it does not"
             ) from error
     return gradients
+
+
+def _indices(target: TargetType) -> TargetType:
+    """One class per example as indices: Captum's gather of a list of ints takes no negative ones."""
+    if not isinstance(target, list):
+        return target
+    return [index if isinstance(index, tuple) else (index,) for index in target]
 
 
 def _product_or_empty(gradients: Tensor, maps: Tensor, interpolate_mode: str) -> Tensor:

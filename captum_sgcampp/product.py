@@ -34,7 +34,9 @@ def multiply_by_map(attributions: Attributions, maps: Tensor, interpolate_mode: 
         *Tensor* or *tuple[Tensor, ...]*: of the shape of `attributions`.
 
     Raises:
-        ValueError: attributions and map that do not fit together, or a mode that does not fit their dimensions.
+        TypeError: several maps, or what is no tensor.
+        ValueError: attributions and map that do not fit together, a map that is not summed over the feature maps
+            (`attr_dim_summation=False`), or a mode that does not fit their dimensions.
 
     Examples::
 
@@ -43,17 +45,23 @@ def multiply_by_map(attributions: Attributions, maps: Tensor, interpolate_mode: 
         >>> multiply_by_map(pixels, maps).shape
         torch.Size([2, 3, 32, 32])
     """
+    if not isinstance(maps, Tensor):
+        raise TypeError(f"maps: expected one tensor, found {type(maps).__name__}")
     if isinstance(attributions, tuple):
         return tuple(_multiplied(values, maps, interpolate_mode) for values in attributions)
     return _multiplied(attributions, maps, interpolate_mode)
 
 
 def _multiplied(attributions: Tensor, maps: Tensor, interpolate_mode: str | None) -> Tensor:
+    if not isinstance(attributions, Tensor):
+        raise TypeError(f"attributions: expected a tensor or a tuple of tensors, found {type(attributions).__name__}")
     if maps.dim() - 2 not in LINEAR or attributions.dim() != maps.dim() or len(attributions) != len(maps):
         raise ValueError(
             "attributions: expected as many examples and spatial dimensions (1 to 3) as in the maps "
             f"{tuple(maps.shape)}, found shape {tuple(attributions.shape)}"
         )
+    if maps.shape[1] != 1:
+        raise ValueError(f"maps: expected one channel, (N, 1, *space), found shape {tuple(maps.shape)}")
     mode = LINEAR[maps.dim() - 2] if interpolate_mode is None else interpolate_mode
     try:
         upsampled: Tensor = LayerAttribution.interpolate(maps, tuple(attributions.shape[2:]), mode)

@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -157,12 +158,17 @@ class Contrast(_Wrapped):
 
     def __init__(self, model: Callable[..., Any], other: int | None = None) -> None:
         super().__init__(model)
-        self._hold("other", None if other is None else torch.tensor(other))
+        if other is not None and (isinstance(other, bool) or not isinstance(other, Integral)):
+            raise TypeError(f"other: expected an int or None, found {type(other).__name__} ({other!r})")
+        self._hold("other", None if other is None else torch.tensor(int(other)))
 
     def forward(self, *arguments: Any) -> Tensor:
         """Scores `(N, C)`."""
         arguments, other = self._split("other", self.other, arguments)
         scores = _output(self.model(*arguments), 2, "(N, C)")
+        if not _is_int(other) or tuple(other.shape) not in ((), (len(scores),)):
+            raise ValueError(f"other: expected ints ({len(scores)},), found {other.dtype}, {tuple(other.shape)}")
+        other = other.to(scores.device, torch.long)
         if bool((other < -scores.shape[1]).any()) or bool((other >= scores.shape[1]).any()):
             raise ValueError(f"other: expected a class below {scores.shape[1]}, found {other.tolist()}")
         return scores - scores.gather(1, (other % scores.shape[1]).expand(len(scores))[:, None])
@@ -335,13 +341,29 @@ class WordLogProbabilities(_Wrapped):
     def forward(self, *arguments: Any) -> Tensor:
         """Scores `(N, L - 1)`."""
         _, tokens = self._split("tokens", None, arguments)
-        logits = _output(self.model(*arguments), 3, "(N, L, V)")
-        if tokens.dim() != 2 or tokens.shape[1] < 2 or tuple(logits.shape[:2]) != tuple(tokens.shape):
-            raise ValueError(
-                f"tokens: expected captions (N, L), L > 1, as in the logits {tuple(logits.shape)}, found shape "
-                f"{tuple(tokens.shape)}"
-            )
-        return logits[:, :-1].log_softmax(2).gather(2, tokens[:, 1:, None].to(logits.device))[:, :, 0]
+        return _word_log_probabilities(_output(self.model(*arguments), 3, "(N, L, V)"), tokens)
+
+
+def _word_log_probabilities(logits: Tensor, tokens: Tensor, padding: int | None = None) -> Tensor:
+    """`log p` of each token but the first, `(N, L - 1)`; 0 at the padding, which need be no token of the vocabulary."""
+    _check_tokens(tokens, logits)
+    words = tokens[:, 1:].to(logits.device)
+    ignored = torch.zeros_like(words, dtype=torch.bool) if padding is None else words == padding
+    words = words.masked_fill(ignored, 0)  # any token: its value does not count
+    if bool((words < 0).any()) or bool((words >= logits.shape[2]).any()):
+        raise ValueError(f"tokens: expected 0 to {logits.shape[2] - 1}, found {int(words.min())} to {int(words.max())}")
+    found = logits[:, :-1].log_softmax(2).gather(2, words[:, :, None].long())[:, :, 0]
+    return found.masked_fill(ignored, 0)
+
+
+def _check_tokens(tokens: Tensor, logits: Tensor) -> None:
+    if tokens.dim() != 2 or tokens.shape[1] < 2 or tuple(logits.shape[:2]) != tuple(tokens.shape):
+        raise ValueError(
+            f"tokens: expected captions (N, L), L > 1, as in the logits {tuple(logits.shape)}, found shape "
+            f"{tuple(tokens.shape)}"
+        )
+    if not _is_int(tokens):
+        raise TypeError(f"tokens: expected ints, found {tokens.dtype}")
 
 
 class CaptionLogProbability(_Wrapped):
@@ -352,7 +374,8 @@ class CaptionLogProbability(_Wrapped):
     Args:
 
         model (Callable): As in `WordLogProbabilities`.
-        padding (int, optional): Token behind the end of shorter captions, which does not count. Default: None
+        padding (int, optional): Token behind the end of shorter captions, which does not count, and need be none of
+                    the vocabulary where the network takes it (as -100). Default: None
 
     Examples::
 
@@ -364,15 +387,18 @@ class CaptionLogProbability(_Wrapped):
     """
 
     def __init__(self, model: Callable[..., Any], padding: int | None = None) -> None:
-        super().__init__(WordLogProbabilities(model))
+        super().__init__(model)
         self.padding = padding
 
     def forward(self, *arguments: Any) -> Tensor:
         """Scores `(N,)`."""
-        words: Tensor = self.model(*arguments)
-        if self.padding is not None:
-            words = words.masked_fill(arguments[-1][:, 1:].to(words.device) == self.padding, 0)
-        return words.sum(1)
+        _, tokens = self._split("tokens", None, arguments)
+        logits = _output(self.model(*arguments), 3, "(N, L, V)")
+        return _word_log_probabilities(logits, tokens, self.padding).sum(1)
+
+
+def _is_int(values: Tensor) -> bool:
+    return not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
 
 
 def _output(output: Any, dims: int, form: str) -> Tensor:

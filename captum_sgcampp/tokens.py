@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from captum_sgcampp.checks import check_count
+
 ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]
 
 
@@ -36,7 +38,9 @@ class TokenGrid:
                     Default: 1
 
     Raises:
-        ValueError: when called with another number of tokens than the grid has.
+        TypeError: a grid that is no sequence of ints, or `leading` that is no int.
+        ValueError: a grid or `leading` that is not possible, and when called with another number of tokens than the
+            grid has.
 
     Examples::
 
@@ -50,6 +54,17 @@ class TokenGrid:
 
     grid: tuple[int, ...] | None = None
     leading: int = 1
+
+    def __post_init__(self) -> None:
+        check_count("leading", self.leading, least=0)
+        if self.grid is None:
+            return
+        if not isinstance(self.grid, Sequence) or isinstance(self.grid, str):
+            raise TypeError(f"grid: expected a tuple of ints, as (h, w), or None, found {self.grid!r}")
+        if not self.grid:
+            raise ValueError("grid: expected at least one spatial dimension, found none")
+        for side in self.grid:
+            check_count("grid", side)
 
     def __call__(self, activation: Tensor) -> Tensor:
         if activation.dim() != 3:

@@ -157,6 +157,14 @@ def test_noise_tunnel_averages_the_products() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("target", [[-1, -2], torch.tensor([-1, -2]), [-1, 3], [4, -2]], ids=str)
+def test_targets_may_count_from_the_last_class(method: Any, target: Any) -> None:
+    model, x = ConvNet(), images()
+    found = method(model, model.relu1).attribute(x, target, **seeded(method))
+    assert found.any() and torch.equal(found, method(model, model.relu1).attribute(x, [4, 3], **seeded(method)))
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_bad_input_is_refused_and_leaves_everything_as_it_was(method: Any) -> None:
     model, x = ConvNet(), images()
     with pytest.raises(TypeError, match=r"^model: expected .*found function"):
@@ -215,12 +223,16 @@ def test_multiply_by_map_upsamples_linearly_unless_told_otherwise(dims: int, mod
         (torch.ones(2, 3, 8), torch.ones(2, 1, 4, 4), None, "attributions"),
         (torch.ones(3, 3, 8, 8), torch.ones(2, 1, 4, 4), None, "attributions"),
         (torch.ones(2, 3), torch.ones(2, 1), None, "attributions"),
+        ([torch.ones(2, 3, 8, 8)], torch.ones(2, 1, 4, 4), None, "attributions"),
+        (torch.ones(2, 3, 8, 8), torch.ones(2, 3, 4, 4), None, "maps"),
+        (torch.ones(2, 3, 8, 8), torch.ones(2, 4, 4, 4), None, "maps"),
+        (torch.ones(2, 3, 8, 8), (torch.ones(2, 1, 4, 4),), None, "maps"),
         (torch.ones(2, 3, 8, 8), torch.ones(2, 1, 4, 4), "linear", "interpolate_mode"),
         (torch.ones(2, 3, 8, 8), torch.ones(2, 1, 4, 4), "best", "interpolate_mode"),
     ],
 )
-def test_multiply_by_map_refuses_what_does_not_fit(attributions: Tensor, maps: Tensor, mode: Any, names: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{names}: expected .*found"):
+def test_multiply_by_map_refuses_what_does_not_fit(attributions: Any, maps: Any, mode: Any, names: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^{names}: expected .*found"):
         multiply_by_map(attributions, maps, mode)
 
 

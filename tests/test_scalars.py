@@ -320,6 +320,16 @@ def test_words_are_scored_with_the_words_in_front_of_them_given() -> None:
     assert torch.allclose(unpadded, torch.stack([words[0, :2].sum(), words[1, 0]]))
 
 
+def test_padding_need_be_no_token_of_the_vocabulary() -> None:
+    def captioner(x: Tensor, tokens: Tensor) -> Tensor:  # what follows the padding does not count
+        return Heads("words")(x, tokens.clamp_min(0))
+
+    x, inside = images(2), torch.tensor([[0, 3, 4, 4], [0, 2, 1, 4]])
+    outside = torch.tensor([[0, 3, -100, -100], [0, 2, 1, -100]])
+    found = CaptionLogProbability(captioner, padding=-100)(x, outside)
+    assert torch.allclose(found, CaptionLogProbability(Heads("words"), padding=4)(x, inside))
+
+
 @pytest.mark.parametrize(
     "make, extra, target",
     [
@@ -367,6 +377,10 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: NamedArguments(lambda **names: names, "a")(images(), images()), "names"),
     (lambda: Contrast(Heads("scores"))(images()), "additional_forward_args"),
     (lambda: Contrast(Heads("scores"), 5)(images()), "other"),
+    (lambda: Contrast(Heads("scores"), 1.0), "other"),  # type: ignore[arg-type]
+    (lambda: Contrast(Heads("scores"))(images(), torch.tensor([1.0, 2.0])), "other"),
+    (lambda: Contrast(Heads("scores"))(images(), torch.tensor([1, 2, 3])), "other"),
+    (lambda: Contrast(Heads("scores"))(images(), torch.tensor([[1, 2]])), "other"),
     (lambda: Contrast(Heads("pixels"), 1)(images()), "model"),
     (lambda: Counterfactual(lambda x: {"a": x})(images()), "model"),
     (lambda: RegionScores(Heads("pixels"), reduction="max"), "reduction"),  # type: ignore[arg-type]
@@ -382,6 +396,10 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: Similarity(Heads("scores"), torch.ones(2, 5))(images()), "reference"),
     (lambda: Similarity(Heads("scores"))(images(), torch.ones(5)), "reference"),
     (lambda: WordLogProbabilities(Heads("words"))(images(), torch.ones(2, 1).long()), "tokens"),
+    (lambda: WordLogProbabilities(Heads("words"))(images(), torch.ones(2, 3)), "tokens"),
+    (lambda: WordLogProbabilities(Heads("words"))(images(), torch.tensor([[0, 1], [0, 5]])), "tokens"),
+    (lambda: CaptionLogProbability(Heads("words"))(images(), torch.tensor([[0, 1], [0, -100]])), "tokens"),
+    (lambda: CaptionLogProbability(Heads("words"), 4)(images(), torch.ones(2, 3)), "tokens"),
     (lambda: WordLogProbabilities(lambda x, tokens: x)(images(), torch.ones(2, 3).long()), "model|tokens"),
 ]
 

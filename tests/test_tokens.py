@@ -159,6 +159,13 @@ def test_tokens_that_do_not_fill_the_grid_are_refused(transform: TokenGrid, shap
         transform(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("options", [{"grid": 4}, {"grid": "44"}, {"grid": ()}, {"grid": (4, 0)}, {"grid": (4, 4.0)},
+                                     {"leading": -1}, {"leading": None}], ids=str)  # fmt: skip
+def test_a_grid_that_is_none_is_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^{next(iter(options))}: expected .*found"):
+        TokenGrid(**options)
+
+
 TRANSFORMS: list[tuple[Any, str]] = [
     (lambda a: 2 * a, "changes them"),
     (lambda a: a.mean(1, keepdim=True), "changes them"),

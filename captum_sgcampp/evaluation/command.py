@@ -124,6 +124,7 @@ def _add_metric_arguments(parser: argparse.ArgumentParser) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """The command `evaluate`: measures what is not measured yet, then writes table, CSV and figure."""
     _check_numbers(arguments)
+    _check_out(arguments.out)
     device = usable_device(arguments.device)
     classifier = _classifier(arguments)
     # The rows of a convolution come several times as fast in this memory format on a CPU.
@@ -160,6 +161,12 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--seed: expected 0 to 999, found {arguments.seed}")
 
 
+def _check_out(folder: Path) -> None:
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise NotADirectoryError(f"--out: expected a folder, found a file at {place}")
+
+
 def _classifier(arguments: argparse.Namespace) -> Classifier:
     if arguments.model_factory is None:
         return load_classifier(arguments.model, arguments.weights)
@@ -173,12 +180,29 @@ def classifier_from_factory(text: str) -> Classifier:
         return made
     if not isinstance(made, nn.Module):
         raise TypeError(f"--model-factory: expected a torch.nn.Module or a Classifier, found {type(made).__name__}")
-    with torch.no_grad():
-        count = made.eval()(torch.zeros(1, 3, 224, 224)).shape[1]
+    count = _class_count(made.eval())
     prepare = partial(classifier_input, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     function, _, argument = text.rpartition(":")[2].partition("=")
     name = argument or function
     return Classifier(name, made, [f"class {k}" for k in range(count)], prepare, shown_crop, independent=False)
+
+
+def _class_count(model: nn.Module) -> int:
+    try:
+        with torch.no_grad():
+            logits = model(torch.zeros(1, 3, 224, 224))
+    except Exception as error:  # whatever the user's code raises
+        raise ValueError(
+            f"--model-factory: expected a model of inputs (N, 3, 224, 224), found {_reason(error)}"
+        ) from error
+    if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ValueError(f"--model-factory: expected a model that gives logits (N, classes), found {found}")
+    return logits.shape[1]
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _made(text: str) -> object:
@@ -190,21 +214,27 @@ def _made(text: str) -> object:
     factory = getattr(_imported(where), function, None)
     if not callable(factory):
         raise ValueError(f"--model-factory: expected a function {function!r} in {where}, found none")
-    return factory(argument) if equals else factory()
+    try:
+        return factory(argument) if equals else factory()
+    except Exception as error:  # whatever the user's code raises
+        raise ValueError(f"--model-factory: expected a model from {call}, found {_reason(error)}") from error
 
 
 def _imported(where: str) -> object:
     if not where.endswith(".py"):
         try:
             return importlib.import_module(where)
-        except ImportError as error:
-            raise ValueError(f"--model-factory: expected a module that can be imported, found {error}") from error
+        except Exception as error:  # whatever the user's code raises
+            raise ValueError(f"--model-factory: expected a module that runs, found {_reason(error)}") from error
     path = Path(where)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise FileNotFoundError(f"--model-factory: expected a Python file, found none at {where}")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's code raises
+        raise ValueError(f"--model-factory: expected a file that runs, found {_reason(error)}") from error
     return module
 
 
@@ -275,7 +305,7 @@ def _identity(
         "--weights": _digest(classifier.model),
         "images": subjects.kind,
         "images and targets": subjects.digest(),
-        "--masks": arguments.masks is not None,
+        "--masks": subjects.mask_digest(),
         **options,
     }
 

@@ -36,7 +36,8 @@ class Records:
         settings: all that changes the numbers but image, layer and method, by the name of the option.
 
     Raises:
-        ValueError: the folder holds records of other settings; the message names the first that differs.
+        ValueError: the folder holds records of other settings; the message names the first that differs. Or one of its
+            files holds something else.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -66,13 +67,20 @@ class Records:
         complete = data[: data.rfind(b"\n") + 1]
         if len(complete) < len(data):
             self._path.write_bytes(complete)
-        return [_record(line) for line in complete.decode().splitlines()]
+        # Names of files may hold further characters that str.splitlines splits at; JSON leaves them as they are.
+        lines = complete.split(b"\n")[:-1]
+        return [self._record(number, line) for number, line in enumerate(lines, 1)]
 
-
-def _record(line: str) -> Record:
-    fields = json.loads(line)
-    values = {name: math.nan if value is None else value for name, value in fields.pop("values").items()}
-    return Record(**fields, values=values)
+    def _record(self, number: int, line: bytes) -> Record:
+        try:
+            fields = json.loads(line)
+            values = {name: math.nan if value is None else float(value) for name, value in fields.pop("values").items()}
+            return Record(**fields, values=values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"{self._path}: expected a record of this command in line {number}, found {line[:60]!r}; delete the "
+                "line to measure it again, or choose another --out"
+            ) from error
 
 
 def _number(value: float) -> float | None:
@@ -86,10 +94,20 @@ def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
         whole.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         whole.replace(path)
         return
-    expected = json.loads(path.read_text(encoding="utf-8"))
+    expected = _settings_in(path)
     for name in dict.fromkeys([*expected, *found]):
         if expected.get(name) != found.get(name):
             raise ValueError(
                 f"{name}: expected {expected.get(name)!r}, as in {path}, found {found.get(name)!r}; choose another "
                 "--out for other settings"
             )
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: expected the settings as JSON, found {error}; choose another --out") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: expected the settings by name, found {settings!r}; choose another --out")
+    return settings

@@ -52,6 +52,8 @@ class Subjects:
         load: gives a subject by its number.
         partners: for each image three others of other classes for a mosaic, where there are enough.
         kind: what the table calls them.
+        files: where the images come from, for those that come from files.
+        masks: the files of their masks, where there are some.
     """
 
     names: Sequence[str]
@@ -59,11 +61,21 @@ class Subjects:
     load: Callable[[int], Subject]
     partners: Sequence[tuple[int, int, int] | None]
     kind: str
+    files: Sequence[Path] = ()
+    masks: Sequence[Path] = ()
 
     def digest(self) -> str:
-        """What tells one set of images and targets from another."""
+        """What tells one set of images and targets from another: names, targets and the contents of the files."""
         text = "\n".join(f"{name}\t{target}" for name, target in zip(self.names, self.targets, strict=True))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _short_digest(text.encode(), *map(Path.read_bytes, self.files))
+
+    def mask_digest(self) -> str | None:
+        """What tells one set of mask files from another."""
+        return _short_digest(*map(Path.read_bytes, self.masks)) if self.masks else None
+
+
+def _short_digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
 
 
 def image_seed(seed: int, *parts: str) -> int:
@@ -98,18 +110,27 @@ def folder_subjects(
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:limit]
     if not paths:
         raise FileNotFoundError(f"FOLDER: expected images ({', '.join(SUFFIXES)}) in {folder}, found none")
+    mask_paths = [] if masks is None else [_mask_path(masks, path) for path in paths]
     targets = [_target(classifier, path, target_from_name, device) for path in paths]
 
     def load(index: int) -> Subject:
         path = paths[index]
         inputs = classifier.prepare(read_image(path)).to(device)
-        if masks is None:
+        if not mask_paths:
             return Subject(path.name, inputs, targets[index])
-        region = _mask(classifier, masks / f"{path.stem}.png").to(device)
+        region = _mask(classifier, mask_paths[index]).to(device)
         return Subject(path.name, inputs, targets[index], region[None], _box(region)[None])
 
     partners = sample_mosaics(targets, Generator().manual_seed(seed))
-    return Subjects([path.name for path in paths], targets, load, partners, f"{len(paths)} images")
+    names = [path.name for path in paths]
+    return Subjects(names, targets, load, partners, f"{len(paths)} images", paths, mask_paths)
+
+
+def _mask_path(masks: Path, image: Path) -> Path:
+    path = masks / f"{image.stem}.png"
+    if not path.is_file():
+        raise FileNotFoundError(f"--masks: expected a mask of {image.name} at {path}, found none")
+    return path
 
 
 def _target(classifier: Classifier, path: Path, from_name: bool, device: torch.device) -> int:

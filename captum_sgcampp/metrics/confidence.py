@@ -36,6 +36,9 @@ def class_confidence(
     Returns:
         *Tensor*: `(N,)`, from 0 to 1, float64.
 
+    Raises:
+        ValueError: a model without logits `(N, classes)`, or a target that is none of its classes.
+
     Examples::
 
         >>> class_confidence(net, images, 3).shape
@@ -48,9 +51,20 @@ def class_confidence(
     targets = targets_of(inputs, target)
     with torch.no_grad():
         logits = [model(rows) for rows in inputs.split(batch_size)]
+        _check_logits(logits[0], targets)
         scores = torch.cat(logits).double()  # float32 rounds a confident network's probabilities to 1
         probabilities = scores.softmax(1) if link == "softmax" else scores.sigmoid()
         return probabilities.gather(1, targets[:, None])[:, 0]
+
+
+def _check_logits(logits: object, targets: Tensor) -> None:
+    """Logits `(N, classes)` with all the targets among the classes."""
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"model: expected logits (N, classes), found {found}")
+    classes = logits.shape[1]
+    if bool((targets < 0).any()) or bool((targets >= classes).any()):
+        raise ValueError(f"target: expected classes from 0 to {classes - 1}, found {sorted(set(targets.tolist()))}")
 
 
 def check_evaluating(model: object) -> None:

@@ -42,6 +42,11 @@ def baseline_images(inputs: Tensor, baseline: str) -> Tensor:
         return torch.zeros_like(inputs)
     if baseline == "mean":
         return inputs.mean((2, 3), keepdim=True).expand_as(inputs)
+    if inputs.dim() != 4 or min(inputs.shape[2:]) <= BLUR_KERNEL // 2:
+        raise ValueError(
+            f"inputs: expected images (N, C, H, W) of at least {BLUR_KERNEL // 2 + 1} x {BLUR_KERNEL // 2 + 1} pixels "
+            f"to blur, found shape {tuple(inputs.shape)}"
+        )
     blurred: Tensor = gaussian_blur(inputs, [BLUR_KERNEL, BLUR_KERNEL], [BLUR_SIGMA, BLUR_SIGMA])
     return blurred
 
@@ -183,9 +188,14 @@ def area_under_curve(curve: Tensor) -> Tensor:
     Returns:
         *Tensor*: `(N,)`, from 0 to 1.
 
+    Raises:
+        ValueError: a curve of another form, or of less than two points.
+
     Examples::
 
         >>> area_under_curve(torch.tensor([[1.0, 0.5, 0.0]]))
         tensor([0.5000])
     """
+    if curve.dim() != 2 or curve.shape[1] < 2:
+        raise ValueError(f"curve: expected shape (N, steps + 1) with at least 2 points, found {tuple(curve.shape)}")
     return torch.trapezoid(curve, dx=1 / (curve.shape[1] - 1), dim=1)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_sgcampp.metrics.maps import check_maps
+from captum_sgcampp.metrics.maps import check_unit_maps
 
 
 def explanation_inputs(
@@ -32,22 +32,38 @@ def explanation_inputs(
     Returns:
         *Tensor*: `(N, C, H, W)`, for the model.
 
+    Raises:
+        TypeError: `inputs` that are no floating-point tensor.
+        ValueError: maps of another size or outside [0, 1]; one of `mean` and `std` without the other, or not one number
+            per channel.
+
     Examples::
 
         >>> maps = unit_range(image_maps(attr, (32, 32)))
         >>> confidence = class_confidence(net, images, 3)
         >>> drop = average_drop(confidence, class_confidence(net, explanation_inputs(images, maps), 3))
     """
-    check_maps(maps)
+    check_unit_maps(maps)
+    if not inputs.is_floating_point():
+        raise TypeError(f"inputs: expected normalised floating-point images, found {inputs.dtype}")
     if maps.shape[1:] != inputs.shape[2:] or len(maps) != len(inputs):
         raise ValueError(f"maps: expected shape {(len(inputs), *inputs.shape[2:])}, found {tuple(maps.shape)}")
-    if bool((maps < 0).any()) or bool((maps > 1).any()):
-        raise ValueError(f"maps: expected values in [0, 1], found {float(maps.min())} to {float(maps.max())}")
     weight = maps[:, None].to(inputs.dtype)
-    if mean is None or std is None:
+    if mean is None and std is None:
         return weight * inputs
-    shift, scale = (torch.as_tensor(v, dtype=inputs.dtype, device=inputs.device)[:, None, None] for v in (mean, std))
+    for name, given in (("mean", mean), ("std", std)):
+        if given is None:
+            raise ValueError(f"{name}: expected both mean and std or neither, found None")
+    shift, scale = (_per_channel(name, v, inputs) for name, v in (("mean", mean), ("std", std)))
     return (weight * (inputs * scale + shift) - shift) / scale
+
+
+def _per_channel(name: str, values: Sequence[float] | None, inputs: Tensor) -> Tensor:
+    """One number per channel of the inputs, `(C, 1, 1)`."""
+    numbers = torch.as_tensor(values, dtype=inputs.dtype, device=inputs.device)
+    if numbers.shape != (inputs.shape[1],):
+        raise ValueError(f"{name}: expected one number per channel ({inputs.shape[1]}), found {tuple(numbers.shape)}")
+    return numbers[:, None, None]
 
 
 def average_drop(confidence: Tensor, explained: Tensor) -> Tensor:
@@ -63,11 +79,15 @@ def average_drop(confidence: Tensor, explained: Tensor) -> Tensor:
     Returns:
         *Tensor*: `(N,)`, in percent.
 
+    Raises:
+        ValueError: the two differ in shape.
+
     Examples::
 
         >>> average_drop(torch.tensor([0.8, 0.5]), torch.tensor([0.6, 0.7]))
         tensor([25.0000,  0.0000])
     """
+    _check_same_shape("explained", explained, confidence)
     smallest = torch.finfo(confidence.dtype).tiny  # a confidence that underflowed to 0 cannot drop
     return 100 * (confidence - explained).clamp_min(0) / confidence.clamp_min(smallest)
 
@@ -82,14 +102,19 @@ def increase_in_confidence(confidence: Tensor, explained: Tensor) -> Tensor:
         confidence, explained (Tensor): As in :func:`average_drop`.
 
     Returns:
-        *Tensor*: `(N,)`, 0 or 100.
+        *Tensor*: `(N,)`, 0 or 100; NaN where one of the two is NaN.
+
+    Raises:
+        ValueError: the two differ in shape.
 
     Examples::
 
         >>> increase_in_confidence(torch.tensor([0.8, 0.5]), torch.tensor([0.6, 0.7]))
         tensor([  0., 100.])
     """
-    return 100 * (confidence < explained).to(confidence.dtype)
+    _check_same_shape("explained", explained, confidence)
+    rises = 100 * (confidence < explained).to(confidence.dtype)
+    return rises.masked_fill((confidence - explained).isnan(), torch.nan)
 
 
 def win(explained: Tensor, other: Tensor) -> Tensor:
@@ -103,11 +128,24 @@ def win(explained: Tensor, other: Tensor) -> Tensor:
         other (Tensor): `O` of the other method on the same images, `(N,)`.
 
     Returns:
-        *Tensor*: `(N,)`, 0, 50 or 100.
+        *Tensor*: `(N,)`, 0, 50 or 100; NaN where one of the two is NaN.
+
+    Raises:
+        ValueError: the two differ in shape.
 
     Examples::
 
         >>> win(torch.tensor([0.6, 0.7, 0.1]), torch.tensor([0.5, 0.9, 0.1]))
         tensor([100.,   0.,  50.])
     """
-    return 50 * (1 + torch.sign(explained - other))
+    _check_same_shape("other", other, explained)
+    ahead = explained - other
+    return (50 * (1 + torch.sign(ahead))).masked_fill(ahead.isnan(), torch.nan)
+
+
+def _check_same_shape(name: str, values: Tensor, first: Tensor) -> None:
+    """`(N,)` and `(N, 1)` would be compared each with each."""
+    if values.shape != first.shape:
+        raise ValueError(
+            f"{name}: expected the first argument's shape {tuple(first.shape)}, found {tuple(values.shape)}"
+        )

@@ -113,12 +113,14 @@ def instance_shares(maps: Tensor, instances: Tensor) -> Tensor:
         tensor([[0.7500, 0.2500, 0.0000, 0.0000]])
     """
     check_maps(maps)
-    regions = instances.to(maps.device).expand(len(maps), *instances.shape[-3:])
-    if regions.dtype != torch.bool or regions.shape[2:] != maps.shape[1:]:
+    shape = tuple(instances.shape)
+    fits = len(shape) in (3, 4) and shape[-2:] == maps.shape[1:] and shape[:-3] in ((), (len(maps),))
+    if instances.dtype != torch.bool or not fits:
         raise ValueError(
-            f"instances: expected bool of shape (N, I, {maps.shape[1]}, {maps.shape[2]}), found {instances.dtype}, "
-            f"{tuple(instances.shape)}"
+            f"instances: expected bool of shape ({len(maps)}, I, {maps.shape[1]}, {maps.shape[2]}), or without the "
+            f"first dimension, found {instances.dtype}, {shape}"
         )
+    regions = instances.to(maps.device).expand(len(maps), *shape[-3:])
     whole = maps.clamp_min(0).sum((1, 2))
     return share(positive_energy(maps[:, None], regions), whole[:, None])
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from captum_sgcampp.metrics.maps import check_regions, positive_energy, share
+from captum_sgcampp.metrics.maps import check_regions, check_unit_maps, positive_energy, share
 
 MEASURES = ("area", "energy")
 
@@ -26,6 +26,9 @@ def boxes_to_regions(boxes: Sequence[Sequence[Sequence[float]]], size: Sequence[
     Returns:
         *Tensor* of bool: `(N, H, W)`, the boxes of an example together.
 
+    Raises:
+        ValueError: a box whose corners are in another order.
+
     Examples::
 
         >>> boxes_to_regions([[(1, 0, 3, 2)]], (3, 4)).int()
@@ -37,6 +40,8 @@ def boxes_to_regions(boxes: Sequence[Sequence[Sequence[float]]], size: Sequence[
     ys, xs = torch.arange(size[0])[:, None] + 0.5, torch.arange(size[1]) + 0.5
     for region, of_example in zip(regions, boxes, strict=True):
         for x0, y0, x1, y1 in of_example:
+            if not (x0 < x1 and y0 < y1):
+                raise ValueError(f"boxes: expected (x0, y0, x1, y1) with x0 < x1 and y0 < y1, found {(x0, y0, x1, y1)}")
             region |= (xs > x0) & (xs < x1) & (ys > y0) & (ys < y1)
     return regions
 
@@ -118,7 +123,7 @@ def localization_score(maps: Tensor, regions: Tensor, threshold: float, *, measu
 
     Args:
 
-        maps (Tensor): `(N, H, W)` in [0, 1].
+        maps (Tensor): `(N, H, W)` in [0, 1], as `unit_range` gives them.
         regions (Tensor): Pixels of the object or of its boxes, bool, `(N, H, W)`.
         threshold (float): From 0 to less than 1; the paper takes 0, 0.25 and 0.5.
         measure (str, optional): `"area"` or `"energy"`.
@@ -135,6 +140,7 @@ def localization_score(maps: Tensor, regions: Tensor, threshold: float, *, measu
         tensor([0.3333])
     """
     regions = check_regions(maps, regions)
+    check_unit_maps(maps)
     if measure not in MEASURES:
         raise ValueError(f"measure: expected one of {MEASURES}, found {measure!r}")
     if not 0 <= threshold < 1:

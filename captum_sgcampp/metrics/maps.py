@@ -80,6 +80,13 @@ def check_maps(maps: Tensor) -> None:
         raise ValueError("maps: expected finite values, found NaN or infinity")
 
 
+def check_unit_maps(maps: Tensor) -> None:
+    """Maps with values in [0, 1]."""
+    check_maps(maps)
+    if bool((maps < 0).any()) or bool((maps > 1).any()):
+        raise ValueError(f"maps: expected values in [0, 1], found {float(maps.min())} to {float(maps.max())}")
+
+
 def check_regions(maps: Tensor, regions: Tensor) -> Tensor:
     """Bool regions of the maps' shape, none of them empty, on the maps' device."""
     check_maps(maps)

@@ -15,7 +15,7 @@ def average_ranks(values: Tensor) -> Tensor:
         values (Tensor): `(N, n)`.
 
     Returns:
-        *Tensor*: `(N, n)`, float64.
+        *Tensor*: `(N, n)`, float64; NaN for an example that holds a NaN, which has no place in an order.
 
     Examples::
 
@@ -28,7 +28,8 @@ def average_ranks(values: Tensor) -> Tensor:
     ranks = torch.arange(1, values.shape[1] + 1, dtype=torch.float64, device=values.device).expand(values.shape)
     total = torch.zeros_like(ranks).scatter_add(1, run, ranks)
     count = torch.zeros_like(ranks).scatter_add(1, run, torch.ones_like(ranks))
-    return torch.zeros_like(ranks).scatter(1, order, (total / count.clamp_min(1)).gather(1, run))
+    shared = torch.zeros_like(ranks).scatter(1, order, (total / count.clamp_min(1)).gather(1, run))
+    return shared.masked_fill(values.isnan().any(1, keepdim=True), torch.nan)
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
         a, b (Tensor): Maps of the same shape, `(N, ...)`.
 
     Returns:
-        *Tensor*: `(N,)`, from -1 to 1, float64; NaN where one of the two has only one value.
+        *Tensor*: `(N,)`, from -1 to 1, float64; NaN where one of the two has only one value or holds a NaN.
 
     Examples::
 

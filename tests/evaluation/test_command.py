@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,11 @@ def factory(tmp_path: Path) -> str:
         "    return nn.Sequential(nn.Conv2d(3, int(width), 9, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
         "                         nn.Linear(int(width), 8))\n"
         "def nothing():\n    return 3\n"
+        "def broken():\n    raise KeyError('weights')\n"
+        "def small():\n    return nn.Linear(5, 5)\n"
+        "def pixels():\n    return nn.Conv2d(3, 2, 1)\n"
     )
+    (tmp_path / "wrong.py").write_text("def load(:\n")
     return f"{tmp_path / 'mine.py'}:load"
 
 
@@ -158,6 +163,47 @@ def test_a_changed_setting_in_the_same_folder_is_refused_by_name(
     assert status == 2 and message in err and "choose another --out" in err
 
 
+def replace_an_image(folder: Path) -> None:
+    (folder / "photos" / "0000.png").write_bytes((folder / "photos" / "0005.png").read_bytes())
+
+
+def replace_a_mask(folder: Path) -> None:
+    (folder / "masks" / "0000.png").write_bytes((folder / "masks" / "0002.png").read_bytes())
+
+
+def other_masks(folder: Path) -> None:
+    (folder / "masks").rename(folder / "old")
+    shutil.copytree(folder / "old", folder / "masks")
+    for path in (folder / "masks").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (replace_an_image, "images and targets: expected"),
+        (replace_a_mask, "--masks: expected"),
+        (other_masks, "--masks: expected"),
+    ],
+)
+def test_results_of_other_files_of_the_same_names_are_not_taken_up(
+    run: Any, photos: Path, factory: str, change: Callable[[Path], None], message: str
+) -> None:
+    arguments = (photos, "--model-factory", factory, "--layers", "1", "--target-from-name", "--limit", 2, "--masks",
+                 "masks", "--methods", "random", "--metrics", "localization", "--out", "out")  # fmt: skip
+    assert run(*arguments)[0] == 0
+    assert run(*arguments)[0] == 0
+    change(photos.parent)
+    status, _, err = run(*arguments)
+    assert status == 2 and message in err and "choose another --out" in err
+
+
+def test_a_missing_mask_is_named(run: Any, photos: Path) -> None:
+    (photos.parent / "masks" / "0002.png").unlink()
+    status, _, err = run(photos, "--masks", "masks")
+    assert status == 3 and "--masks: expected a mask of 0002.png" in err
+
+
 def test_methods_and_layers_can_be_added_in_the_same_folder(run: Any, tmp_path: Path) -> None:
     arguments = ("--scenes", 2, "--metrics", "sparseness", "--out", "out")
     assert run(*arguments, "--methods", "random")[0] == 0
@@ -246,6 +292,12 @@ WRONG: list[tuple[tuple[object, ...], int, str]] = [
     (("--model-factory", "no_such_module:load"), 2, "--model-factory: expected a module"),
     (("--model-factory", "mine.py:absent"), 2, "--model-factory: expected a function"),
     (("--model-factory", "mine.py:nothing"), 2, "--model-factory: expected a torch.nn.Module"),
+    (("--model-factory", "mine.py:broken"), 2, "--model-factory: expected a model from broken, found KeyError: 'weig"),
+    (("--model-factory", "mine.py:small"), 2, "--model-factory: expected a model of inputs (N, 3, 224, 224), found"),
+    (("--model-factory", "mine.py:pixels"), 2, "--model-factory: expected a model that gives logits"),
+    (("--model-factory", "wrong.py:load"), 2, "--model-factory: expected a file that runs, found SyntaxError"),
+    (("--out", "mine.py"), 3, "--out: expected a folder, found a file at mine.py"),
+    (("--out", "mine.py/below"), 3, "--out: expected a folder, found a file at mine.py"),
     (("--model-factory", "mine.py:load"), 2, "FOLDER: expected a folder of images for load"),
 ]
 

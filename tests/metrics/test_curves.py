@@ -91,3 +91,9 @@ def test_bad_input_is_named() -> None:
         deletion_curve(model, inputs, maps, 1, steps=0)
     with pytest.raises(ValueError, match=r"^maps: expected shape"):
         deletion_curve(model, inputs, maps[:1], 1)
+    with pytest.raises(ValueError, match=r"^inputs: expected images .*6 x 6"):
+        baseline_images(torch.rand(1, 3, 5, 20), "blur")
+    assert baseline_images(torch.rand(1, 3, 6, 6), "blur").isfinite().all()
+    for curve in (torch.rand(5), torch.rand(2, 1)):
+        with pytest.raises(ValueError, match=r"^curve: expected shape"):
+            area_under_curve(curve)

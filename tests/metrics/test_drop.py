@@ -41,6 +41,19 @@ def test_by_hand() -> None:
     assert win(y, o).tolist() == [100.0, 0.0, 50.0]
 
 
+@pytest.mark.parametrize("measure", [average_drop, increase_in_confidence, win])
+def test_nan_stays_nan(measure: Any) -> None:
+    known, unknown = torch.tensor([0.5, 0.5]), torch.tensor([torch.nan, 0.5])
+    for found in (measure(known, unknown), measure(unknown, known)):
+        assert found.isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("measure", [average_drop, increase_in_confidence, win])
+def test_confidences_of_different_shapes_are_refused(measure: Any) -> None:
+    with pytest.raises(ValueError, match=r"^(explained|other): expected .* \(2,\), found \(2, 1\)"):
+        measure(torch.rand(2), torch.rand(2, 1))
+
+
 def test_what_the_map_leaves_out_becomes_the_mean_colour_or_black() -> None:
     mean, std = (0.4, 0.5), (0.2, 0.1)
     pixels = torch.rand(1, 2, 3, 3)
@@ -69,12 +82,23 @@ def test_confidence_does_not_depend_on_the_batches_and_knows_both_links() -> Non
         (lambda: explanation_inputs(images(2), torch.rand(2, 4, 4)), r"^maps: expected shape"),
         (lambda: explanation_inputs(images(2), torch.rand(2, 8, 8) + 1), r"^maps: expected values in \[0, 1\]"),
         (lambda: explanation_inputs(images(2), torch.full((2, 8, 8), torch.nan)), "^maps: expected finite"),
+        (lambda: explanation_inputs(images(2), torch.rand(2, 8, 8), mean=(0.5,)), "^std: expected both"),
+        (lambda: explanation_inputs(images(2), torch.rand(2, 8, 8), std=(0.5,)), "^mean: expected both"),
+        (
+            lambda: explanation_inputs(images(2), torch.rand(2, 8, 8), mean=(0.5,) * 9, std=(1.0,) * 9),
+            "^mean: expected one number per channel",
+        ),
+        (lambda: explanation_inputs(images(2).byte(), torch.rand(2, 8, 8)), "^inputs: expected .* found torch.uint8"),
         (lambda: class_confidence(ConvNet(), images(2), 0, link="tanh"), "^link: expected"),
+        (lambda: class_confidence(ConvNet(), images(2), 5), r"^target: expected classes from 0 to 4, found \[5\]"),
+        (lambda: class_confidence(ConvNet(), images(2), torch.tensor([-1, 0])), "^target: expected classes from 0"),
+        (lambda: class_confidence(lambda x: x[:, 0, 0, 0], images(2), 0), "^model: expected logits"),
+        (lambda: class_confidence(lambda x: {"logits": x}, images(2), 0), "^model: expected logits"),
         (lambda: class_confidence(ConvNet(), images(2), torch.tensor([1, 2, 3])), "^target: expected"),
         (lambda: class_confidence(ConvNet(), images(2), 0, batch_size=0), "^batch_size: expected"),
         (lambda: class_confidence(ConvNet().train(), images(2), 0), "^model: expected a model in evaluation mode"),
     ],
 )
 def test_bad_input_is_named(call: Any, message: str) -> None:
-    with pytest.raises((ValueError, RuntimeError), match=message):
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=message):
         call()

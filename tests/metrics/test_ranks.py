@@ -33,6 +33,13 @@ def test_a_map_of_one_value_has_no_correlation() -> None:
     assert math.isnan(found[0]) and found[1] == pytest.approx(1)
 
 
+def test_a_map_that_holds_a_nan_has_no_correlation_and_the_others_keep_theirs() -> None:
+    a = torch.tensor([[1.0, math.nan, 3.0], [1.0, 2.0, 3.0]])
+    for found in (spearman(a, torch.rand(2, 3).cumsum(1)), spearman(torch.rand(2, 3).cumsum(1), a)):
+        assert math.isnan(found[0]) and found[1].item() == pytest.approx(1)
+    assert average_ranks(a).isnan().all(1).tolist() == [True, False]
+
+
 def test_maps_of_different_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^a, b: expected"):
         spearman(torch.rand(2, 3), torch.rand(2, 4))
