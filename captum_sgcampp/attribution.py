@@ -273,10 +273,7 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         checks.check_flag("attribute_to_layer_input", attribute_to_layer_input)
         with exclusive_pass(), rewound_on_error(generator):
             question = _question(inputs, (target,), additional_forward_args, None, formula)
-            layers = self.layer if isinstance(self.layer, list) else [self.layer]
-            layer_pass = LayerPass(
-                self.forward_func, layers, self.device_ids, attribute_to_layer_input, self.reshape_transform
-            )
+            layer_pass = self._layer_pass(attribute_to_layer_input)
             closed = sample_layers(layer_pass, question, None, formula.standard_error)[0].samples
             if len(closed) > 1:
                 raise ValueError(f"layer: expected one layer of one tensor, found {len(closed)} tensors")
@@ -288,6 +285,12 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
                 formula.standard_error,
             )[0].samples
         return _closed_form_error(closed[0], exact[0], chosen)
+
+    def _layer_pass(self, attribute_to_layer_input: bool, keep_graph: bool = False) -> LayerPass:
+        layers = self.layer if isinstance(self.layer, list) else [self.layer]
+        return LayerPass(
+            self.forward_func, layers, self.device_ids, attribute_to_layer_input, self.reshape_transform, keep_graph
+        )
 
     def _check_names(self, attribute_arguments: dict[str, Any]) -> None:
         known = signature(self.attribute).parameters
@@ -308,19 +311,11 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         """For every target, every layer and every tensor of it."""
         formula = Formula(**formula_arguments)
         checks.check_flag("attribute_to_layer_input", attribute_to_layer_input)
-        layers = self.layer if isinstance(self.layer, list) else [self.layer]
         create_graph = bool(checks.check_grad_kwargs(grad_kwargs).get("create_graph"))
         with exclusive_pass(), torch.set_grad_enabled(create_graph):
             question = _question(inputs, targets, additional_forward_args, grad_kwargs, formula)
             noise = noise_request.noise(question.inputs) if noise_request else None
-            layer_pass = LayerPass(
-                self.forward_func,
-                layers,
-                self.device_ids,
-                attribute_to_layer_input,
-                self.reshape_transform,
-                keep_graph=create_graph,
-            )
+            layer_pass = self._layer_pass(attribute_to_layer_input, keep_graph=create_graph)
             if create_graph:
                 auto = noise is not None and noise.tolerance is not None
                 checks.check_create_graph(question.exact, auto, layer_pass.has_replicas)

@@ -22,7 +22,7 @@ from captum_sgcampp.moments import Derivatives
 from captum_sgcampp.noise import copies_of
 from captum_sgcampp.primitives import elementary_operations
 from captum_sgcampp.scores import AlongEntries, ScoreFunction, Softmax, true_derivatives
-from captum_sgcampp.targets import check_output, class_logits, competitors, repeat_target, select_scores
+from captum_sgcampp.targets import check_finite, check_output, class_logits, competitors, repeat_target, select_scores
 
 # Rows behind the layer fill at most this many bytes with what the backward passes keep, as far as one forward pass
 # tells: the second and third derivative keep about six times as much as the first.
@@ -178,8 +178,7 @@ def _per_tensor(
     run: LayerRun, target: TargetType, row: Row, masks: list[Tensor | None], more: bool
 ) -> list[Derivatives]:
     link, score = _scalar(run, target, row.score)
-    if not bool(torch.isfinite(score).all()):
-        raise RuntimeError("forward_func: expected finite scores of the target, found NaN or infinity")
+    check_finite(torch.isfinite(score).all())
     graphs = run.graphs(score)
     _check_graphs(score, graphs)
     gradients = run.gradient(score, keep_graph=more, unused_is_zero=row.unused_is_zero, with_graph=True)

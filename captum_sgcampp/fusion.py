@@ -8,6 +8,8 @@ import torch
 from captum.attr import LayerAttribution
 from torch import Tensor
 
+from captum_sgcampp.statistics import of_norm_one
+
 # Linear interpolation in `torch.nn.functional.interpolate`, by the number of spatial dimensions.
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -39,11 +41,4 @@ def fuse_maps(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
     if not shapes or {shape[:2] for shape in shapes} != {shapes[0][:2]} or {len(s) - 2 for s in shapes} != {len(size)}:
         raise ValueError(f"maps: expected maps (N, 1, *space) of {len(size)} spatial dimensions, found shapes {shapes}")
     upsampled = [LayerAttribution.interpolate(m, tuple(size), LINEAR[len(size)]) for m in maps]
-    return torch.stack([_of_norm_one(m) for m in upsampled]).mean(0)
-
-
-def _of_norm_one(maps: Tensor) -> Tensor:
-    largest = maps.flatten(1).abs().amax(1).reshape(-1, *(1,) * (maps.dim() - 1))
-    scaled = maps / torch.where(largest > 0, largest, 1)  # squares of small maps would vanish
-    norm = scaled.flatten(1).norm(dim=1).reshape_as(largest)
-    return scaled / torch.where(norm > 0, norm, 1)
+    return torch.stack([of_norm_one(m).reshape(m.shape) for m in upsampled]).mean(0)

@@ -157,7 +157,7 @@ class LayerPass:
             if first:
                 self._check_layout(recorders)
             torch.set_grad_enabled(True)
-            yield LayerRun(output, recorders, self._device_ids, self._reshape, self._has_backward_hooks())
+            yield LayerRun(output, recorders, self._device_ids, self._reshape, self._has_backward_hooks)
 
     def _has_backward_hooks(self) -> bool:
         model = self._forward_func
@@ -218,7 +218,7 @@ class LayerPass:
     def _channels_last(self) -> Iterator[None]:
         """Give the first convolution of images on a CPU its input with the channels last, a memory format in which it
         and everything behind it is faster. Layers behind it mind no more than those behind any channels_last model."""
-        if self._own_layout:
+        if self._own_layout or (self._convolution is None and not self._first):  # the first pass had none
             yield
             return
         thread, done = threading.get_ident(), False
@@ -233,9 +233,6 @@ class LayerPass:
                 return None
             return (x.contiguous(memory_format=torch.channels_last), *args[1:])
 
-        if self._convolution is None and not self._first:  # the first pass had none
-            yield
-            return
         known = self._convolution
         with known.register_forward_pre_hook(convert) if known else register_module_forward_pre_hook(convert):
             yield
@@ -263,10 +260,10 @@ class LayerRun:
         recorders: Sequence[_LayerRecorder],
         device_ids: list[int] | None,
         reshape_transform: ReshapeTransform | None = None,
-        backward_hooks: bool = False,
+        has_backward_hooks: Callable[[], bool] = lambda: False,
     ) -> None:
         self.output = output
-        self._backward_hooks = backward_hooks
+        self._has_backward_hooks = has_backward_hooks
         self.is_rearranged = reshape_transform is not None
         self.rearrange = reshape_transform or (lambda tensor: tensor)
         self._recorders = recorders
@@ -355,7 +352,7 @@ class LayerRun:
         Args and errors as `gradient`.
         """
         # Backward hooks of the model are made for gradients of one score.
-        batched = len(scores) > 1 and not with_graph and not self._backward_hooks
+        batched = len(scores) > 1 and not with_graph and not self._has_backward_hooks()
         together = self._batched_gradients(torch.stack(tuple(scores))) if batched else None
         if together is not None:
             return [tuple(self.rearrange(g[number]) for g in together) for number in range(len(scores))]

@@ -63,7 +63,7 @@ class PowerSums:
         """Add one term: `weight` (rows,), `d` (rows, ...)."""
         unit, scale = unit_scaled(d)
         total = torch.maximum(self.scale, scale)
-        old, new = _ratio(self.scale, total), _ratio(scale, total)
+        old, new = ratio(self.scale, total), ratio(scale, total)
         power = unit
         for p in range(1, 4):
             self.sums[p - 1] = self.sums[p - 1] * _like(old**p, unit) + _like(weight * new**p, unit) * power
@@ -103,7 +103,7 @@ class MomentSums:
         total_scale = torch.maximum(self.scale, scale.amax(1))
         decay = torch.exp(self.log_weight - largest)
         weight = torch.exp(log_weight - largest[:, None])
-        old, new = _ratio(self.scale, total_scale), _ratio(scale, total_scale[:, None])
+        old, new = ratio(self.scale, total_scale), ratio(scale, total_scale[:, None])
         for p, power in enumerate(powers, start=1):
             factor = decay * old**p
             if self.copies:
@@ -157,7 +157,8 @@ def _scaled(sums: Tensor, factor: Tensor) -> Tensor:
     return sums * factor if torch.is_grad_enabled() else sums.mul_(factor)
 
 
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+def ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """`part / whole`, 0 where the whole is not positive."""
     return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1), 0)
 
 

@@ -26,7 +26,7 @@ from captum_sgcampp.scores import (
     softmax_derivatives,
     softmax_margin,
 )
-from captum_sgcampp.targets import check_output, class_logits, competitors, repeat_target, select_scores
+from captum_sgcampp.targets import check_finite, check_output, class_logits, competitors, repeat_target, select_scores
 
 # The score link softmax warns beyond this many gradients in one call.
 MANY_GRADIENTS = 1000
@@ -150,6 +150,20 @@ class Part(NamedTuple):
     examples: Tensor
     samples: list[LayerSample]
     tensors: list[int]
+
+
+class _Picked(NamedTuple):
+    """One target in one pass.
+
+    Attributes:
+        output: of the model, `(rows, ...)`.
+        target: repeated for the rows.
+        score: what the score link is applied to, `(rows,)`.
+    """
+
+    output: Tensor
+    target: TargetType
+    score: Tensor
 
 
 # From a sample, the standard error of each example's map.
@@ -291,7 +305,7 @@ class _Sampling:
     def finish(self) -> None:
         """The check that waits for the device."""
         self._progress.close()
-        _check_scores(self._finite)
+        check_finite(self._finite)
 
     def _run(self, copies: range) -> None:
         """One pass of the model."""
@@ -315,7 +329,7 @@ class _Sampling:
             self._run_exactly(copies)
             return
         if derivatives and not samples[0].moments.copies:
-            _check_scores(self._finite)
+            check_finite(self._finite)
         self._count(samples, derivatives, skip=int(clean and noise is not None))
         self.samples, self.tensors = samples, run.tensors
         self._progress.update(len(copies))
@@ -346,17 +360,18 @@ class _Sampling:
 
     def _is_piecewise_linear(self, run: LayerRun, repeats: int) -> bool:
         """Whether the closed form is exact: what the link is applied to is piecewise linear in the layer."""
+        softmax = isinstance(self.question.score, Softmax)
+        scores = (picked.output if softmax else picked.score for picked in self._picked(run, repeats))
+        return all(graph.is_piecewise_linear() for score in scores for graph in run.graphs(score))
+
+    def _picked(self, run: LayerRun, repeats: int) -> Iterator[_Picked]:
+        """The score of every target."""
         question = self.question
         for target in question.targets:
             output = check_output(run.output, target, question.examples * repeats)
-            score = select_scores(output, repeat_target(target, repeats, output.shape))
-            if isinstance(question.score, Softmax):
-                score = output
-            elif callable(question.score):
-                score = own_score(question.score, score)
-            if not all(graph.is_piecewise_linear() for graph in run.graphs(score)):
-                return False
-        return True
+            repeated = repeat_target(target, repeats, output.shape)
+            score = select_scores(output, repeated)
+            yield _Picked(output, repeated, own_score(question.score, score) if callable(question.score) else score)
 
     def _run_exactly(self, copies: range) -> None:
         """The true derivatives for the next copies, one example and copy at a time."""
@@ -364,8 +379,6 @@ class _Sampling:
         for copy in copies if self._noise else range(1):
             rows = [self._exact_pass.derivatives(self._row(example, copy)) for example in range(self.question.examples)]
             derivatives = [Derivatives(*map(torch.cat, zip(*same, strict=True))) for same in zip(*rows, strict=True)]
-            for found in derivatives:
-                self._finite = self._finite.to(found.log_weight.device) & torch.isfinite(found.log_weight).all()
             self._count(self.samples, [Derivatives(*map(_widened, found)) for found in derivatives], skip=0)
             self._progress.update(1)
 
@@ -373,7 +386,7 @@ class _Sampling:
         """One example and copy."""
         index = torch.tensor([example])
         question, noise = self.question.of(index), self._noise and self._noise.of(index)
-        # The copy is made once: on some devices, noise made again in another memory format would not be the same.
+        # The noise is drawn once; the pass asks for rows several times.
         row = _rows(question.inputs, noise, self._seed, range(copy, copy + 1), clean=False)
         return Row(
             make_rows=lambda rows: tuple(copies_of(x, rows) for x in row),
@@ -389,29 +402,19 @@ class _Sampling:
 
     def _derivatives(self, run: LayerRun, repeats: int) -> list[Derivatives]:
         """For every target and every tensor of the layers."""
-        question = self.question
-        rows = question.examples * repeats
-        outputs = [check_output(run.output, target, rows) for target in question.targets]
-        targets = [repeat_target(t, repeats, o.shape) for t, o in zip(question.targets, outputs, strict=True)]
-        scores = [select_scores(output, target) for output, target in zip(outputs, targets, strict=True)]
-        if callable(question.score):
-            scores = [own_score(question.score, score) for score in scores]
+        question, picked = self.question, list(self._picked(run, repeats))
+        scores = [one.score for one in picked]
         for score in scores:
             self._finite = self._finite.to(score.device) & torch.isfinite(score.detach()).all()
         if isinstance(question.score, Softmax):
             parts = [
-                _softmax(run, output, target, question, keep_graph=number + 1 < len(targets))
-                for number, (output, target) in enumerate(zip(outputs, targets, strict=True))
+                _softmax(run, one.output, one.target, question, keep_graph=number + 1 < len(picked))
+                for number, one in enumerate(picked)
             ]
         else:
             gradients = run.gradients(scores, unused_is_zero=question.unused_is_zero, with_graph=question.create_graph)
             parts = [_linked(question, score, g) for score, g in zip(scores, gradients, strict=True)]
         return [derivatives for part in parts for derivatives in part]
-
-
-def _check_scores(finite: Tensor) -> None:
-    if not bool(finite):
-        raise RuntimeError("forward_func: expected finite scores of the target, found NaN or infinity")
 
 
 def _rows(inputs: tuple[Tensor, ...], noise: Noise | None, seed: int, copies: range, clean: bool) -> tuple[Tensor, ...]:

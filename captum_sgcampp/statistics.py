@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
+from captum_sgcampp.moments import ratio
+
 # The jackknife leaves out one of at most this many groups of copies at a time, so its memory does not grow with n.
 JACKKNIFE_GROUPS = 10
 
@@ -54,8 +56,7 @@ def pole_shares(alpha: Tensor, d1: Tensor, selected: Tensor | None = None) -> tu
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
-    total = whole.flatten(1).sum(1)
-    return torch.where(total > 0, part.flatten(1).sum(1) / torch.where(total > 0, total, 1), 0)
+    return ratio(part.flatten(1).sum(1), whole.flatten(1).sum(1))
 
 
 def jackknife_standard_error(whole: Tensor, without: list[Tensor], copies: int) -> Tensor:
@@ -76,9 +77,9 @@ def jackknife_standard_error(whole: Tensor, without: list[Tensor], copies: int) 
     groups = len(without)
     if groups < 2:
         return whole.new_full((len(whole),), torch.nan)
-    full = _unit(whole)
+    full = of_norm_one(whole)
     shares = [copies / len(range(g, copies, groups)) for g in range(groups)]
-    pseudo = [h * full - (h - 1) * _unit(part) for h, part in zip(shares, without, strict=True)]
+    pseudo = [h * full - (h - 1) * of_norm_one(part) for h, part in zip(shares, without, strict=True)]
     centre = sum(value / h for value, h in zip(pseudo, shares, strict=True))
     squares = sum((value - centre).square().sum(1) / (h - 1) for value, h in zip(pseudo, shares, strict=True))
     assert isinstance(squares, Tensor)
@@ -93,7 +94,8 @@ def relative_norm(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(above > 0, above / below, 0)
 
 
-def _unit(maps: Tensor) -> Tensor:
+def of_norm_one(maps: Tensor) -> Tensor:
+    """Each example's map divided by its L2 norm, flattened: `(N, ...)` to `(N, M)`; a map of zeros stays so."""
     flat = maps.flatten(1)
     largest = flat.abs().amax(1, keepdim=True)  # squares of small maps would vanish
     flat = flat / torch.where(largest > 0, largest, 1)

@@ -112,6 +112,12 @@ def select_scores(output: Tensor, target: TargetType) -> Tensor:
     return scores.reshape(len(output))
 
 
+def check_finite(finite: Tensor) -> None:
+    """Raise unless all scores were finite: `finite` is a single bool, for which this waits for the device."""
+    if not bool(finite):
+        raise RuntimeError("forward_func: expected finite scores of the target, found NaN or infinity")
+
+
 def class_logits(output: Tensor, target: TargetType) -> tuple[Tensor, Tensor]:
     """All classes that compete with the target (dimension 1 of the output), and the target's own column in each row.
 

@@ -7,7 +7,6 @@ within a round; quote the medians. Nothing here is a test.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import statistics
@@ -142,9 +141,9 @@ def contestants(
         LAYER_GRAD_CAM: lambda: LayerGradCam(model, layer).attribute(images, target),
         "captum NoiseTunnel(LayerGradCam)": lambda: tunnel.attribute(images, nt_samples=n, stdevs=0.1, target=target),
     }
-    if setting.batch == 1 and setting.mode == "float32" and importlib.util.find_spec("torchcam"):
+    if setting.batch == 1 and setting.mode == "float32" and _is_installed("torchcam"):
         runs["torchcam SmoothGradCAMpp"] = lambda: _torchcam(model, layer, images, n, target)
-        if importlib.util.find_spec("pytorch_grad_cam"):
+        if _is_installed("grad-cam"):
             runs[GRAD_CAM] = lambda: _grad_cam(model, layer, images, target)
     return runs
 

@@ -267,16 +267,15 @@ def _settings(
     arguments: argparse.Namespace, classifier: Classifier, subjects: Subjects, chosen: tuple[str, ...]
 ) -> Settings:
     inputs = subjects.load(0).inputs
-    side = min(inputs.shape[2:])
-    small = side < 2 * 64
+    small = min(inputs.shape[2:]) < 2 * 64 or subjects.kind.endswith("scenes")
     given = {field.name: getattr(arguments, field.name) for field in fields(Settings) if hasattr(arguments, field.name)}
     given |= {
         "groups": chosen,
         "link": "sigmoid" if classifier.independent else "softmax",
         # Larger blocks of memory go back to the system after each use, which costs more than the rows save.
         "batch_size": arguments.batch_size or (4 if inputs.device.type == "cpu" else 32),
-        "window": arguments.window or (SCENE_WINDOW if small or subjects.kind.endswith("scenes") else 64),
-        "stride": arguments.stride or (SCENE_STRIDE if small or subjects.kind.endswith("scenes") else 32),
+        "window": arguments.window or (SCENE_WINDOW if small else 64),
+        "stride": arguments.stride or (SCENE_STRIDE if small else 32),
     }
     if arguments.grid_size == "auto":
         given["grid_size"] = _grid_size(classifier.model, inputs) if "grid" in chosen else "full"

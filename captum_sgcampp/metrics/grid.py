@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from captum_sgcampp.metrics.maps import check_maps, positive_energy, share
+from captum_sgcampp.metrics.maps import check_maps, positive_energy
+from captum_sgcampp.moments import ratio
 
 CELLS = 4
 
@@ -122,7 +123,7 @@ def instance_shares(maps: Tensor, instances: Tensor) -> Tensor:
         )
     regions = instances.to(maps.device).expand(len(maps), *shape[-3:])
     whole = maps.clamp_min(0).sum((1, 2))
-    return share(positive_energy(maps[:, None], regions), whole[:, None])
+    return ratio(positive_energy(maps[:, None], regions), whole[:, None])
 
 
 def instance_balance(maps: Tensor, instances: Tensor) -> Tensor:
@@ -145,4 +146,4 @@ def instance_balance(maps: Tensor, instances: Tensor) -> Tensor:
         tensor([0.3333])
     """
     means = instance_shares(maps, instances) / instances.to(maps.device).sum((-2, -1)).clamp_min(1)
-    return share(means.amin(1), means.amax(1))
+    return ratio(means.amin(1), means.amax(1))

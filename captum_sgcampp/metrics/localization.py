@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from captum_sgcampp.metrics.maps import check_regions, check_unit_maps, positive_energy, share
+from captum_sgcampp.metrics.maps import check_regions, check_unit_maps, positive_energy
+from captum_sgcampp.moments import ratio
 
 MEASURES = ("area", "energy")
 
@@ -66,7 +67,7 @@ def energy_inside(maps: Tensor, regions: Tensor) -> Tensor:
         tensor([0.7500])
     """
     regions = check_regions(maps, regions)
-    return share(positive_energy(maps, regions), positive_energy(maps, torch.ones_like(regions)))
+    return ratio(positive_energy(maps, regions), positive_energy(maps, torch.ones_like(regions)))
 
 
 def pointing_game(maps: Tensor, regions: Tensor, *, tolerance: float = 0.0) -> Tensor:

@@ -67,11 +67,6 @@ def positive_energy(maps: Tensor, regions: Tensor) -> Tensor:
     return (maps.clamp_min(0) * regions).sum((-2, -1))
 
 
-def share(part: Tensor, whole: Tensor) -> Tensor:
-    """`part / whole`, 0 where the whole is 0: a map without positive values has nothing anywhere."""
-    return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1), 0)
-
-
 def check_maps(maps: Tensor) -> None:
     """Finite floating point maps `(N, H, W)`."""
     if maps.dim() != 3 or not maps.is_floating_point():

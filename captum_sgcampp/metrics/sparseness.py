@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_sgcampp.metrics.maps import check_maps, share
+from captum_sgcampp.metrics.maps import check_maps
+from captum_sgcampp.moments import ratio
 
 
 def sparseness(maps: Tensor) -> Tensor:
@@ -29,5 +30,5 @@ def sparseness(maps: Tensor) -> Tensor:
     values = maps.flatten(1).abs().double().sort(1).values
     n = values.shape[1]
     ranks = torch.arange(1, n + 1, dtype=values.dtype, device=values.device)
-    gini = share(((2 * ranks - n - 1) * values).sum(1), n * values.sum(1))
+    gini = ratio(((2 * ranks - n - 1) * values).sum(1), n * values.sum(1))
     return gini.to(maps.dtype)
