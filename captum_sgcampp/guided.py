@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from captum_sgcampp import checks
 from captum_sgcampp.attribution import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, TensorOrTuple
 from captum_sgcampp.captum_internals import TargetType, _format_output, log_usage
-from captum_sgcampp.model_pass import exclusive_pass, usable_for_autograd
+from captum_sgcampp.model_pass import eager_models, exclusive_pass, usable_for_autograd
 from captum_sgcampp.noise import rewound_on_error
 from captum_sgcampp.product import multiply_by_map
 from captum_sgcampp.scores import Softmax
@@ -94,7 +94,7 @@ def _guided_gradients(
     unfit = [x.dtype for x in tensors if not x.is_floating_point()]
     if unfit:
         raise TypeError(f"inputs: expected floating-point tensors, found {unfit[0]}, which has no gradient")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), eager_models():
         # The hooks are removed, and the tensors that get gradients are not the caller's.
         warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU activations")
         warnings.filterwarnings("ignore", message=r"Input Tensor \d+ did not already require gradients")

@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import cached_property
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -25,8 +26,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils.hooks import RemovableHandle
 
 from captum_sgcampp.captum_internals import _reduce_list, _sort_key_list
+from captum_sgcampp.compiled import SplitModel, several_gradients, split_model
 from captum_sgcampp.graph import Graph
 from captum_sgcampp.tokens import ReshapeTransform, check_channels_first, check_rearrangement
 
@@ -48,8 +51,8 @@ if hasattr(os, "register_at_fork"):  # a thread of the parent may hold the lock,
 
 @contextmanager
 def exclusive_pass() -> Iterator[None]:
-    """Room for one explanation: the process's lock, no inference mode, gradients off, compiled models run eagerly, and
-    attention as with gradients (its fast path computes something else for padded sequences)."""
+    """Room for one explanation: the process's lock, no inference mode, gradients off, and attention as with gradients
+    (its fast path computes something else for padded sequences)."""
     with ExitStack() as stack:
         stack.enter_context(_ONE_EXPLANATION)
         stack.enter_context(torch.inference_mode(False))
@@ -58,8 +61,14 @@ def exclusive_pass() -> Iterator[None]:
         stack.callback(torch.clear_autocast_cache)
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
-        if "torch._dynamo" in sys.modules:  # nothing can be compiled before that is imported
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+@contextmanager
+def eager_models() -> Iterator[None]:
+    """Compiled models run eagerly in the block: hooks are called."""
+    # Nothing can be compiled before that is imported.
+    with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
         yield
 
 
@@ -133,6 +142,7 @@ class LayerPass:
         additional_args: tuple[Any, ...],
         clean_every: int,
         rows_at_layer: int = 0,
+        eager: bool = True,
     ) -> Iterator[LayerRun]:
         """One pass. Gradients are enabled in the block, and the hook stays until it ends: checkpoints run the layer
         again while they are differentiated.
@@ -142,6 +152,7 @@ class LayerPass:
             additional_args: the arguments behind them.
             clean_every: keep the layer's values at rows 0, clean_every, 2 clean_every, ...; 0: keep none.
             rows_at_layer: the model gets one row, and goes on behind the layer with this many identical ones; 0: no.
+            eager: run compiled models eagerly: the graph is looked at, or differentiated more than once.
         """
         first = self._first
         recorders = [
@@ -151,13 +162,14 @@ class LayerPass:
         with torch.set_grad_enabled(False), ExitStack() as stack:
             for recorder in recorders:
                 stack.enter_context(recorder)
-            output = self._until_it_runs(recorders, make_rows, additional_args)
+            output = self._output(recorders, make_rows, additional_args, eager, stack)
             for recorder in recorders:
                 recorder.check()
             if first:
                 self._check_layout(recorders)
             torch.set_grad_enabled(True)
-            yield LayerRun(output, recorders, self._device_ids, self._reshape, self._has_backward_hooks)
+            in_pieces = not eager and self._split is not None
+            yield LayerRun(output, recorders, self._device_ids, self._reshape, self._has_backward_hooks, in_pieces)
 
     def _has_backward_hooks(self) -> bool:
         model = self._forward_func
@@ -171,6 +183,53 @@ class LayerPass:
                     check_channels_first(self._forward_func, layer, cut.like.shape)
                 else:
                     check_rearrangement(self._reshape, cut.like.shape)
+
+    def _output(
+        self,
+        recorders: Sequence[_LayerRecorder],
+        make_rows: Callable[[], tuple[Tensor, ...]],
+        additional_args: tuple[Any, ...],
+        eager: bool,
+        stack: ExitStack,
+    ) -> Any:
+        """The model's output. Hooks, where they are needed, stay until the stack is closed."""
+        split, reason = None if eager else self._split, ""
+        if split is not None:
+            try:
+                output = split(make_rows(), additional_args, [recorder.visit for recorder in recorders])
+                has_graph = getattr(output, "requires_grad", True)
+                if has_graph and all(r.is_reached() and not r.needs_graph_in_front() for r in recorders):
+                    self._first = False
+                    return output
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # of the model, which will raise it again, or of the compiler
+                reason = f" ({type(error).__name__}: {str(error).splitlines()[0]})" if str(error) else ""
+            self._split = None
+            for recorder in recorders:
+                recorder.reset()
+        stack.enter_context(eager_models())
+        for recorder in recorders:
+            stack.enter_context(recorder.hooked())
+        output = self._until_it_runs(recorders, make_rows, additional_args)
+        if split is not None and all(recorder.is_reached() for recorder in recorders):
+            split.is_hopeless = True
+            warnings.warn(
+                f"forward_func: expected a compiled model that can be cut at layer, found one that cannot{reason}; it "
+                "runs eagerly",
+                stacklevel=9,
+            )
+        return output
+
+    @cached_property
+    def _split(self) -> SplitModel | None:
+        """The compiled model in pieces, where that can do what hooks do."""
+        model = self._forward_func
+        if self._graph_in_front or not isinstance(model, nn.Module) or self._has_backward_hooks():
+            return None
+        if any(_batch_dependence(module) for module in model.modules()):  # refused if it is called
+            return None
+        return split_model(model, self._layers)
 
     def _until_it_runs(
         self,
@@ -261,8 +320,10 @@ class LayerRun:
         device_ids: list[int] | None,
         reshape_transform: ReshapeTransform | None = None,
         has_backward_hooks: Callable[[], bool] = lambda: False,
+        is_compiled: bool = False,
     ) -> None:
         self.output = output
+        self._is_compiled = is_compiled
         self._has_backward_hooks = has_backward_hooks
         self.is_rearranged = reshape_transform is not None
         self.rearrange = reshape_transform or (lambda tensor: tensor)
@@ -308,6 +369,8 @@ class LayerRun:
     def differentiating(self) -> Iterator[None]:
         """To be held while gradients are taken."""
         with ExitStack() as stack:
+            if self._is_compiled:
+                stack.enter_context(several_gradients())
             for recorder in self._recorders:
                 stack.enter_context(recorder.differentiating())
             yield
@@ -351,8 +414,8 @@ class LayerRun:
 
         Args and errors as `gradient`.
         """
-        # Backward hooks of the model are made for gradients of one score.
-        batched = len(scores) > 1 and not with_graph and not self._has_backward_hooks()
+        # Backward hooks of the model, and compiled code, are made for gradients of one score.
+        batched = len(scores) > 1 and not (with_graph or self._is_compiled or self._has_backward_hooks())
         together = self._batched_gradients(torch.stack(tuple(scores))) if batched else None
         if together is not None:
             return [tuple(self.rearrange(g[number]) for g in together) for number in range(len(scores))]
@@ -408,7 +471,7 @@ def _grad(score: Tensor, leaves: list[Any], keep_graph: bool, with_graph: bool) 
 
 
 class _LayerRecorder:
-    """The hook on the layer: cuts the graph there and keeps what passes. A context manager around the model's pass."""
+    """What happens at the layer: cuts the graph there and keeps what passes. A context manager around the pass."""
 
     def __init__(
         self,
@@ -440,14 +503,21 @@ class _LayerRecorder:
         self._in_checkpoint = False
 
     def __enter__(self) -> None:
-        if self._to_input:
-            self._handle = self._layer.register_forward_pre_hook(self._before)
-        else:
-            self._handle = self._layer.register_forward_hook(self._after)
+        pass
 
     def __exit__(self, *exception: object) -> None:
-        self._handle.remove()
         self._detach_again()
+
+    def hooked(self) -> RemovableHandle:
+        """The hook on the layer, removed at the end of the block."""
+        if self._to_input:
+            return self._layer.register_forward_pre_hook(self._before)
+        return self._layer.register_forward_hook(self._after)
+
+    def visit(self, tensor: Tensor) -> Tensor:
+        """In place of the hook: the layer's output, cut."""
+        cut = self._visit(self._layer, (tensor,))
+        return tensor if cut is None else cut[0]
 
     def _detach_again(self) -> None:
         """Take the graph from the tensors that were cut in place: the model may keep them beyond the pass."""
@@ -468,6 +538,10 @@ class _LayerRecorder:
         """Whether the cut failed: a checkpoint will run the layer again, or a block that turned gradients off (a
         `no_grad` of the model, a replica's thread) ended behind the layer and what follows has built no graph."""
         return bool(self.leaves) and (self._in_checkpoint or not torch.is_grad_enabled())
+
+    def is_reached(self) -> bool:
+        """Whether the layer was reached, without a problem."""
+        return bool(self.leaves) and self._problem is None
 
     def check(self) -> None:
         """Raise what the hook found."""

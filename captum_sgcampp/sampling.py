@@ -320,7 +320,8 @@ class _Sampling:
             copies_of(arg, repeats) if per_example else arg
             for arg, per_example in zip(question.additional_args, question.per_example, strict=True)
         )
-        with self._layer_pass.run(make_rows, args, clean_every=repeats if clean else 0) as run:
+        every = repeats if clean else 0
+        with self._layer_pass.run(make_rows, args, clean_every=every, eager=question.exact) as run:
             samples = self._start(run, repeats) if clean else self.samples
             needs_entries = question.exact and not self._is_piecewise_linear(run, repeats)
             derivatives = self._derivatives(run, repeats) if (copies or noise is None) and not needs_entries else []

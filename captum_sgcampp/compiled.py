@@ -1,0 +1,210 @@
+"""Models compiled with `torch.compile`: compiled once more, in pieces that meet at the layers.
+
+A compiled model is one piece of machine code, in which no hook can cut. So the model is traced again, with a mark at
+each layer, and the graph that its own backend (`"inductor"`, ...) would get is split at the marks. The pieces between
+them are compiled by that backend; at a mark, the explanation gets the layer's tensor. As in models that are not
+compiled, the piece in front has no graph, and nothing is computed for parameters behind the layer either.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import FunctionType
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+import torch
+from torch import Tensor, fx, nn
+from torch._functorch import config as functorch_config
+from torch.fx.passes.split_module import split_module
+
+# What a model is compiled with: from a graph and example inputs, a function.
+Backend = Callable[..., Callable[..., Any]]
+
+# What is to be done with a layer's tensor; returns the tensor to go on with.
+Visit = Callable[[Tensor], Tensor]
+
+
+class SplitModel:
+    """A compiled model that visits `layers` when it is called, in every thread but for one call at a time.
+
+    Compiling takes as long as compiling the model did, at the first call and for new kinds of inputs, but not for
+    other numbers of rows.
+
+    Attributes:
+        is_hopeless: whether it failed where the model itself did not; not to be tried again.
+    """
+
+    def __init__(self, model: nn.Module, backend: Backend, layers: Sequence[nn.Module]) -> None:
+        self.is_hopeless = False
+        self._layers = layers
+        self._hooks = [_marking_hook(number) for number in range(len(layers))]
+        self._call = torch.compile(_own_function(ref(model)), backend=partial(_split_at_marks, backend))
+
+    def __call__(self, rows: Sequence[Tensor], args: Sequence[Any], visits: Sequence[Visit]) -> Any:
+        """The model's output for rows, from a pass that calls `visits`, one for each layer."""
+        for value in (*rows, *args):
+            if isinstance(value, Tensor) and value.dim() and len(value) == len(rows[0]) > 1:
+                torch._dynamo.maybe_mark_dynamic(value, 0)
+        with ExitStack() as stack:
+            for layer, hook in zip(self._layers, self._hooks, strict=True):
+                stack.enter_context(layer.register_forward_hook(hook))
+            _VISITS.of_thread = visits
+            stack.callback(setattr, _VISITS, "of_thread", None)
+            stack.enter_context(warnings.catch_warnings())  # of what the compiler looks at
+            warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
+            return self._call(*rows, *args)
+
+
+_SPLIT_MODELS: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], SplitModel]] = WeakKeyDictionary()
+
+
+def split_model(forward_func: Callable[..., Any], layers: Sequence[nn.Module]) -> SplitModel | None:
+    """The same for the same model and layers; None where `forward_func` is not a compiled model, or cannot be split."""
+    if "torch._dynamo" not in sys.modules or not isinstance(forward_func, nn.Module):
+        return None  # nothing can be compiled before that is imported
+    model, backend = _model_and_backend(forward_func)
+    if backend is None or not {id(layer) for layer in layers} <= {id(module) for module in model.modules()}:
+        return None
+    known = _SPLIT_MODELS.setdefault(forward_func, {})
+    key = tuple(map(id, layers))  # not given to other modules as long as the value keeps these
+    if key not in known:
+        known[key] = SplitModel(model, backend, layers)
+    return None if known[key].is_hopeless else known[key]
+
+
+def _model_and_backend(forward_func: nn.Module) -> tuple[nn.Module, Backend | None]:
+    """The module that was compiled, and with what; None if it was not, or in a way that is not known here."""
+    if isinstance(forward_func, torch._dynamo.OptimizedModule):
+        model = forward_func._orig_mod
+        callback = forward_func.dynamo_ctx.callback
+        if forward_func._forward_hooks or forward_func._forward_pre_hooks:  # they run in front of the compiled code
+            callback = None
+    else:
+        model = forward_func
+        compiled = model._compiled_call_impl
+        callback = compiled and inspect.getclosurevars(compiled).nonlocals.get("callback")
+    backend: Any = callback or None
+    for name in ("_torchdynamo_orig_backend", "_torchdynamo_orig_callable"):
+        while hasattr(backend, name):
+            backend = getattr(backend, name)
+    return model, backend
+
+
+def _own_function(module: Callable[[], nn.Module | None]) -> Callable[..., Any]:
+    """A function that calls the module. What torch compiles it to is kept with its code object, and there is a limit to
+    that: every function has a code object of its own."""
+
+    def call(*args: Any) -> Any:
+        return module()._call_impl(*args)  # type: ignore[union-attr]
+
+    return FunctionType(call.__code__.replace(), call.__globals__, call.__name__, None, call.__closure__)
+
+
+class _Visits(threading.local):
+    of_thread: Sequence[Visit] | None = None
+
+
+_VISITS = _Visits()
+
+
+@torch.compiler.assume_constant_result
+def _visits_are_wanted() -> bool:
+    """While the model is traced too: others may trace it while the hooks are there."""
+    return _VISITS.of_thread is not None
+
+
+@torch.compiler.allow_in_graph
+def _mark(tensor: Tensor, number: int) -> Tensor:
+    visits = _VISITS.of_thread
+    if visits is None or isinstance(tensor, torch._subclasses.FakeTensor):  # the model is being traced
+        return tensor.clone()
+    return visits[number](tensor)
+
+
+def _marking_hook(number: int) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        if not _visits_are_wanted() or not isinstance(output, Tensor):
+            return None
+        output = _mark(output, number)
+        torch.set_grad_enabled(True)  # as the visit does; known to whoever traces this
+        return output
+
+    return hook
+
+
+def _split_at_marks(backend: Backend, graph: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
+    """A backend for `torch.compile` that compiles the pieces between marks."""
+    part, parts = 0, {}
+    for node in graph.graph.nodes:
+        is_mark = node.target is _mark
+        part += 2 * is_mark
+        parts[node] = part - is_mark  # each mark is a part of its own
+    split = split_module(graph, None, parts.__getitem__, keep_original_order=True)  # type: ignore[arg-type]
+    for name, piece in list(split.named_children()):
+        assert isinstance(piece, fx.GraphModule)
+        if all(node.target is not _mark for node in piece.graph.nodes):
+            delattr(split, name)
+            object.__setattr__(split, name, _compiled_piece(piece, backend))
+    return split.forward
+
+
+def _compiled_piece(piece: fx.GraphModule, backend: Backend) -> Callable[..., Any]:
+    """The piece, without gradients for parameters, compiled for any number of rows if the whole is."""
+    inputs = [node for node in piece.graph.nodes if node.op == "placeholder"]
+    values = [node.meta.get("example_value") for node in inputs]
+    with piece.graph.inserting_after(inputs[-1]) if inputs else ExitStack():
+        for node, value in zip(inputs, values, strict=True):
+            replacement = None
+            if isinstance(value, nn.Parameter):
+                replacement = piece.graph.call_method("detach", (node,))
+            elif isinstance(value, torch.SymInt) and (place := _size_in(values, value)):
+                # Numbers among the inputs would be compiled for their value.
+                replacement = piece.graph.call_method("size", (inputs[place[0]], place[1]))
+            if replacement is not None:
+                node.replace_all_uses_with(replacement, delete_user_cb=lambda user, new=replacement: user is not new)
+    piece.recompile()
+    dynamic = [_dynamic_dimensions(value) for value in values]
+    compiled = torch.compile(_own_function(lambda: piece), backend=partial(_for_several_gradients, backend))
+
+    def call(*args: Any) -> Any:
+        for value, dimensions in zip(args, dynamic, strict=True):
+            if dimensions:
+                torch._dynamo.maybe_mark_dynamic(value, dimensions)
+        return compiled(*args)
+
+    return call
+
+
+def _for_several_gradients(backend: Backend, graph: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
+    with several_gradients():
+        return backend(graph, inputs)
+
+
+@contextmanager
+def several_gradients() -> Iterator[None]:
+    """Keep what the backward pass of compiled code needs for another one. To be held while it is compiled and while
+    gradients are taken: this setting is one of the thread, so they are all taken on this one."""
+    with functorch_config.patch(donated_buffer=False), torch.autograd.set_multithreading_enabled(False):
+        yield
+
+
+def _dynamic_dimensions(value: Any) -> list[int]:
+    if not isinstance(value, Tensor):
+        return []
+    return [dimension for dimension, size in enumerate(value.shape) if isinstance(size, torch.SymInt)]
+
+
+def _size_in(values: Sequence[Any], number: torch.SymInt) -> tuple[int, int] | None:
+    """Which of the values has the number as its size, and in which dimension."""
+    for place, value in enumerate(values):
+        for dimension in _dynamic_dimensions(value):
+            if value.shape[dimension].node.expr == number.node.expr:
+                return place, dimension
+    return None

@@ -1,0 +1,367 @@
+"""Compiled models run as compiled code, cut at the layers: same maps, compiled once; or eagerly where that fails."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from networks import ConvNet, TwoInputs, images
+from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.backends.registry import lookup_backend
+from torch.utils.checkpoint import checkpoint
+
+from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, Softmax
+
+
+class Backend:
+    """torch's `aot_eager`: all of the way to compiled code but machine code. Counts what it was given and what ran."""
+
+    def __init__(self) -> None:
+        self.graphs = self.runs = 0
+
+    def __call__(self, graph: Any, example_inputs: Any) -> Callable[..., Any]:
+        self.graphs += 1
+        compiled = lookup_backend("aot_eager")(graph, example_inputs)
+
+        def run(*args: Any) -> Any:
+            self.runs += 1
+            return compiled(*args)
+
+        return run
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> None:
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def backend() -> Backend:
+    return Backend()
+
+
+def smooth(model: Any, layer: Any, x: Any, target: Any = 1, **options: Any) -> Any:
+    options = {"nt_samples": 5, "generator": torch.Generator().manual_seed(0), **options}
+    return LayerSmoothGradCamPlusPlus(model, layer).attribute(x, target, **options)
+
+
+def close(found: Tensor, wanted: Tensor, bound: float = 1e-5) -> bool:
+    return float((found - wanted).norm() / wanted.norm()) <= bound
+
+
+def compiled_outside(model: nn.Module, backend: Backend) -> nn.Module:
+    return torch.compile(model, backend=backend)  # type: ignore[return-value]
+
+
+def compiled_in_place(model: nn.Module, backend: Backend) -> nn.Module:
+    model.compile(backend=backend)
+    return model
+
+
+@contextmanager
+def runs_in_pieces(backend: Backend, passes: int, pieces: int = 2) -> Iterator[None]:
+    """Each pass runs this many pieces of compiled code, without a warning."""
+    before = backend.runs
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+    assert backend.runs - before == passes * pieces
+
+
+@contextmanager
+def runs_eagerly() -> Iterator[None]:
+    with pytest.warns(UserWarning, match="forward_func: expected a compiled model that can be cut at layer"):
+        yield
+
+
+@pytest.mark.parametrize("compiled_as", [compiled_outside, compiled_in_place])
+@pytest.mark.parametrize("name", ["conv1", "relu1", "pool", "fc1"])
+def test_compiled_model_gives_the_map_of_the_eager_one(
+    compiled_as: Callable[..., nn.Module], name: str, backend: Backend
+) -> None:
+    model = ConvNet(inplace=name == "conv1")  # whose ReLU then changes the layer's output
+    expected = smooth(model, model.get_submodule(name), images())
+    compiled = compiled_as(model, backend)
+    with runs_in_pieces(backend, passes=3):
+        found = smooth(compiled, model.get_submodule(name), images(), nt_samples_batch_size=2)
+    assert close(found, expected)
+    assert not model.get_submodule(name)._forward_hooks and torch.is_grad_enabled()
+
+
+def test_parts_are_compiled_once_for_all_numbers_of_rows_and_calls(backend: Backend) -> None:
+    model = ConvNet()
+    compiled = compiled_outside(model, backend)
+    for examples, size in ((2, 2), (2, 3), (3, 2), (2, None), (2, 5)):
+        expected = smooth(model, model.relu1, images(examples))
+        assert close(smooth(compiled, model.relu1, images(examples), nt_samples_batch_size=size), expected)
+        assert backend.graphs == 2
+    with torch.no_grad():
+        compiled(images())
+    assert backend.graphs == 3  # the model itself has never been run before, and has no cut
+    smooth(compiled, model.relu1, images())
+    compiled(images())
+    smooth(compiled, model.relu2, images())
+    assert backend.graphs == 6  # with gradients; another layer
+
+
+def test_several_layers_and_targets_and_softmax_are_explained_in_pieces(backend: Backend) -> None:
+    model = ConvNet()
+    compiled = compiled_outside(model, backend)
+    layers = [model.relu1, model.pool]
+    expected = smooth(model, layers, images())
+    with runs_in_pieces(backend, passes=1, pieces=3):
+        found = smooth(compiled, layers, images())
+    assert all(close(*pair) for pair in zip(found, expected, strict=True))
+    for options, bound in (({}, 1e-5), ({"score": Softmax()}, 1e-3)):  # alpha of softmax has poles
+        several, wanted = (
+            LayerSmoothGradCamPlusPlus(which, model.relu1).attribute_targets(
+                images(), [0, 3, 1], nt_samples=3, generator=torch.Generator().manual_seed(0), **options
+            )
+            for which in (compiled, model)
+        )
+        assert all(close(*pair, bound) for pair in zip(several, wanted, strict=True))
+    assert backend.graphs == 5
+
+
+def test_nothing_is_computed_for_parameters() -> None:
+    differentiated: list[int] = []
+
+    def backward(graph: Any, example_inputs: Any) -> Any:
+        differentiated.append(sum(value is not None for value in graph.graph.output_node().args[0]))
+        return graph.forward
+
+    compiled = torch.compile(
+        (model := ConvNet()), backend=aot_autograd(fw_compiler=lambda graph, _: graph.forward, bw_compiler=backward)
+    )
+    assert close(smooth(compiled, model.relu1, images()), smooth(model, model.relu1, images()))
+    assert differentiated == [1]
+
+
+@pytest.mark.parametrize("where", ["in front", "behind", "both"])
+def test_models_that_compile_to_several_graphs_are_cut_in_the_right_one(where: str, backend: Backend) -> None:
+    class Broken(ConvNet):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv1(x)
+            if where != "behind":
+                torch._dynamo.graph_break()
+            x = self.conv2(self.relu1(x))
+            if where != "in front":
+                torch._dynamo.graph_break()
+            x = self.pool(self.relu2(x))
+            with torch.no_grad():
+                gain = x.amax() * 0 + 1
+            return self.fc2(self.relu3(self.fc1(gain * x.flatten(1))))
+
+    model = Broken()
+    compiled = compiled_outside(model, backend)
+    with runs_in_pieces(backend, passes=2, pieces=4 if where == "both" else 3):
+        found = smooth(compiled, model.relu1, images(), nt_samples_batch_size=3)
+    assert close(found, smooth(model, model.relu1, images()))
+
+
+def test_changed_weights_and_flags_are_seen(backend: Backend) -> None:
+    class Switched(ConvNet):
+        doubled = False
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x + x if self.doubled else x)
+
+    model = Switched()
+    compiled = compiled_outside(model, backend)
+
+    def check() -> None:
+        assert close(smooth(compiled, model.relu1, images()), smooth(model, model.relu1, images()))
+
+    check()
+    first = smooth(compiled, model.relu1, images())
+    with torch.no_grad():
+        model.fc1.weight.mul_(-1)
+    check()
+    assert not close(smooth(compiled, model.relu1, images()), first, 0.1)
+    model.fc1.weight = nn.Parameter(torch.randn_like(model.fc1.weight))
+    check()
+    model.load_state_dict(ConvNet(seed=5).state_dict(), assign=True)
+    check()
+    model.doubled = True
+    check()
+
+
+def in_no_grad(net: ConvNet, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        x = net.conv2(net.relu1(net.conv1(x)))
+    return net.fc2(net.relu3(net.fc1(net.pool(net.relu2(x)).flatten(1))))
+
+
+def in_checkpoint(net: ConvNet, x: Tensor) -> Tensor:
+    x = checkpoint(lambda y: net.conv2(net.relu1(net.conv1(y))), x, use_reentrant=False)
+    return net.fc2(net.relu3(net.fc1(net.pool(net.relu2(x)).flatten(1))))
+
+
+@pytest.mark.parametrize("way", [in_no_grad, in_checkpoint], ids=lambda way: way.__name__)
+def test_layers_that_cannot_be_cut_in_compiled_code_are_explained_eagerly(
+    way: Callable[[ConvNet, Tensor], Tensor], backend: Backend
+) -> None:
+    class Odd(ConvNet):
+        def forward(self, x: Tensor) -> Tensor:
+            return way(self, x)
+
+    plain, model = ConvNet(), Odd()
+    expected = smooth(plain, plain.relu1, images())
+    compiled = compiled_outside(model, backend)
+    with runs_eagerly():
+        assert close(smooth(compiled, model.relu1, images()), expected)
+    graphs = backend.graphs
+    with runs_in_pieces(backend, passes=0):  # it is not tried again
+        assert close(smooth(compiled, model.relu1, images()), expected)
+    assert backend.graphs == graphs
+
+
+def test_layers_with_several_outputs_are_explained_eagerly(backend: Backend) -> None:
+    model = TwoInputs()
+    x = (images(channels=1, size=6, seed=1), images(channels=1, size=6, seed=2))
+    expected = smooth(model, model.both, x)
+    with runs_eagerly():
+        found = smooth(compiled_outside(model, backend), model.both, x)
+    assert all(close(*pair) for pair in zip(found, expected, strict=True))
+
+
+def test_a_compiler_that_fails_leaves_an_eager_explanation() -> None:
+    def broken(graph: Any, example_inputs: Any) -> Any:
+        raise RuntimeError("no compiler here")
+
+    model = ConvNet()
+    with runs_eagerly():
+        found = smooth(torch.compile(model, backend=broken), model.relu1, images())
+    assert close(found, smooth(model, model.relu1, images()))
+
+
+def test_explanations_that_look_at_the_graph_run_eagerly_without_a_warning(backend: Backend) -> None:
+    model = ConvNet()
+    compiled = compiled_outside(model, backend)
+    for options in (
+        {"derivatives": "exact"},
+        {"attribute_to_layer_input": True},
+        {"grad_kwargs": {"create_graph": True}},
+    ):
+        with runs_in_pieces(backend, passes=0):
+            found = smooth(compiled, model.relu1, images(), **options)
+        assert close(found, smooth(model, model.relu1, images(), **options))
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_full_backward_hook"])
+def test_models_whose_own_hooks_compiled_code_may_not_call_run_eagerly(register: str, backend: Backend) -> None:
+    model, seen = ConvNet(), []
+    compiled = compiled_outside(model, backend)
+    getattr(compiled if "forward" in register else model.fc1, register)(lambda *args: seen.append(1))
+    with runs_in_pieces(backend, passes=0):
+        smooth(compiled, model.relu1, images())
+    assert seen
+
+
+def test_functions_around_compiled_models_and_layers_outside_of_them_run_eagerly(backend: Backend) -> None:
+    model = ConvNet()
+    compiled = compiled_outside(model, backend)
+    expected = smooth(model, model.relu1, images())
+    whole = nn.Sequential(nn.ReLU(), compiled).eval()
+    with runs_in_pieces(backend, passes=0):
+        assert close(smooth(lambda x: compiled(x), model.relu1, images()), expected)
+        smooth(whole, whole[0], images())
+        smooth(whole, model.relu1, images())
+
+
+def test_a_stance_of_the_caller_holds(backend: Backend) -> None:
+    model = ConvNet()
+    compiled = compiled_outside(model, backend)
+    with torch.compiler.set_stance("force_eager"), runs_in_pieces(backend, passes=0):
+        found = smooth(compiled, model.relu1, images())
+    assert close(found, smooth(model, model.relu1, images()))
+    assert backend.graphs == 0
+
+
+def test_errors_are_those_of_the_eager_model_and_do_not_end_the_compiled_one(backend: Backend) -> None:
+    model = ConvNet()
+    compiled = compiled_outside(model, backend)
+    with pytest.raises(RuntimeError, match="expected input"):
+        smooth(compiled, model.relu1, images(channels=3))
+    with pytest.raises(RuntimeError, match=r"forward_func: expected a model in evaluation mode, found Dropout"):
+        smooth(compiled_outside(nn.Sequential(model, nn.Dropout()), backend), model.relu1, images())
+    model.unused = nn.ReLU()
+    with pytest.raises(RuntimeError, match=r"layer: .*never reached"):
+        smooth(compiled, model.unused, images())
+    assert not model.relu1._forward_hooks and torch.is_grad_enabled()
+    with runs_in_pieces(backend, passes=1):
+        smooth(compiled, model.relu1, images())
+
+
+def test_memory_that_runs_out_halves_the_chunk() -> None:
+    def small_memory(graph: Any, example_inputs: Any) -> Any:
+        def run(*args: Any) -> Any:
+            if len(args[-1]) > 4:  # the rows
+                raise torch.OutOfMemoryError("simulated")
+            return graph.forward(*args)
+
+        return run
+
+    model = ConvNet()
+    compiled = torch.compile(model, backend=small_memory)
+    with pytest.warns(UserWarning, match="nt_samples_batch_size: out of memory"):
+        found = smooth(compiled, model.relu1, images(1))
+    assert close(found, smooth(model, model.relu1, images(1)))
+
+
+def test_other_threads_do_not_meet_the_cut(backend: Backend) -> None:
+    expected = ConvNet()(images())
+
+    model = ConvNet()
+    seen: list[Tensor] = []
+
+    def run_elsewhere() -> None:
+        with torch.no_grad():
+            seen.append(model(images()))
+
+    def interrupted(graph: Any, example_inputs: Any) -> Any:
+        def run(*args: Any) -> Any:  # while the hooks are on the model
+            thread = threading.Thread(target=run_elsewhere)
+            thread.start()
+            thread.join()
+            return graph.forward(*args)
+
+        return run
+
+    found = smooth(torch.compile(model, backend=interrupted), model.relu1, images())
+    assert close(found, smooth(model, model.relu1, images()))
+    assert len(seen) == 2 and all(torch.equal(scores, expected) and not scores.requires_grad for scores in seen)
+
+
+def test_models_are_freed(backend: Backend) -> None:
+    for compiled_as in (compiled_outside, compiled_in_place):
+        model = ConvNet()
+        compiled = compiled_as(model, backend)
+        smooth(compiled, model.relu1, images())
+        references = [weakref.ref(model), weakref.ref(compiled)]
+        del model, compiled
+        gc.collect()
+        assert not any(reference() for reference in references)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_machine_code_gives_the_same_map(dtype: torch.dtype) -> None:
+    model = ConvNet()
+    expected = smooth(model, model.relu1, images())
+    with warnings.catch_warnings(), torch.autocast("cpu", dtype, enabled=dtype is torch.bfloat16):
+        warnings.filterwarnings("error", message="forward_func")
+        found = smooth(torch.compile(model), model.relu1, images(), nt_samples_batch_size=3)
+        once = LayerGradCamPlusPlus(torch.compile(model), model.relu1).attribute(images(), 1)
+    scale = expected.norm() / found.norm()
+    assert close(found * scale, expected, 1e-5 if dtype is torch.float32 else 0.05)
+    assert close(once, LayerGradCamPlusPlus(model, model.relu1).attribute(images(), 1), 0.1)
