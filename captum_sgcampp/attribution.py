@@ -146,7 +146,8 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         Args:
 
             forward_func (Callable): The forward function of the model or any
-                          modification of it
+                          modification of it. A model compiled by `torch.compile` is compiled
+                          once more for the layer, in pieces that meet there
             layer (torch.nn.Module or list of them): Layer for which attributions are
                           computed. Output size of attribute matches this layer's
                           output dimensions, except for dimension 1, which will be 1,

@@ -70,11 +70,13 @@ def split_model(forward_func: Callable[..., Any], layers: Sequence[nn.Module]) -
     if "torch._dynamo" not in sys.modules or not isinstance(forward_func, nn.Module):
         return None  # nothing can be compiled before that is imported
     model, backend = _model_and_backend(forward_func)
-    if backend is None or not {id(layer) for layer in layers} <= {id(module) for module in model.modules()}:
+    if backend is None:
         return None
     known = _SPLIT_MODELS.setdefault(forward_func, {})
     key = tuple(map(id, layers))  # not given to other modules as long as the value keeps these
     if key not in known:
+        if not {id(layer) for layer in layers} <= {id(module) for module in model.modules()}:
+            return None
         known[key] = SplitModel(model, backend, layers)
     return None if known[key].is_hopeless else known[key]
 

@@ -225,11 +225,12 @@ class LayerPass:
     def _split(self) -> SplitModel | None:
         """The compiled model in pieces, where that can do what hooks do."""
         model = self._forward_func
-        if self._graph_in_front or not isinstance(model, nn.Module) or self._has_backward_hooks():
+        split = None if self._graph_in_front else split_model(model, self._layers)
+        if split is None or not isinstance(model, nn.Module):
             return None
-        if any(_batch_dependence(module) for module in model.modules()):  # refused if it is called
-            return None
-        return split_model(model, self._layers)
+        # What depends on the batch is refused where it is called.
+        unfit = (m._backward_hooks or m._backward_pre_hooks or _batch_dependence(m) for m in model.modules())
+        return None if any(unfit) else split
 
     def _until_it_runs(
         self,

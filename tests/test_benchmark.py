@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
-from captum_sgcampp.benchmark import AXES, BARE, OURS, Setting, Timing, measure, memory_report, report
+from captum_sgcampp.benchmark import AXES, BARE, EAGER_BARE, OURS, Setting, Timing, measure, memory_report, report
 from captum_sgcampp.cli import main
 
 
@@ -23,6 +25,15 @@ def test_every_contestant_is_timed_in_every_round(mode: str, targets: int) -> No
     assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in timing.seconds.values())
     text = report([timing, timing], setting)
     assert "geometric mean" in text and f"{mode}, {targets} target(s)" in text
+
+
+def test_compiled_models_are_compared_with_compiled_inference(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = partial(torch.compile, backend="eager")  # needs no compiler
+    monkeypatch.setattr("torch.compile", lambda model, backend="eager": compiled(model, backend=backend))
+    setting = Setting(nt_samples=2, size=64, rounds=1, mode="compiled_bfloat16")
+    timing = measure("resnet18", "layer4", setting)
+    assert list(timing.seconds) == [BARE, EAGER_BARE, OURS, "Grad-CAM++"]
+    assert "bare inference, not compiled" in report([timing], setting)
 
 
 def test_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,7 @@ def smooth(model: Any, layer: Any, x: Any, target: Any = 1, **options: Any) -> A
 
 
 def close(found: Tensor, wanted: Tensor, bound: float = 1e-5) -> bool:
-    return float((found - wanted).norm() / wanted.norm()) <= bound
+    return float((found - wanted).detach().norm() / wanted.detach().norm()) <= bound
 
 
 def compiled_outside(model: nn.Module, backend: Backend) -> nn.Module:

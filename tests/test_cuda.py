@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import pytest
@@ -94,6 +95,22 @@ def test_autocast_gives_the_map_of_float32(dtype: torch.dtype) -> None:
         found = method.attribute(x, 1, nt_samples=8, generator=torch.Generator().manual_seed(0))
     assert found.dtype == torch.float32
     assert (found / found.norm() - expected / expected.norm()).norm() < 0.05
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_compiled_model_gives_the_maps_of_the_eager_one(mode: str) -> None:
+    _, _, net, x = on_both(torch.float32)
+
+    def explain(model: Any, size: int) -> Any:
+        return LayerSmoothGradCamPlusPlus(model, [net.relu1, net.pool]).attribute_targets(
+            x, [0, 3], nt_samples=6, nt_samples_batch_size=size, generator=torch.Generator().manual_seed(0)
+        )
+
+    compiled = torch.compile(net, mode=mode)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="forward_func")
+        for size in (2, 4, 2):
+            torch.testing.assert_close(explain(compiled, size), explain(net, size), rtol=1e-3, atol=1e-5)
 
 
 def test_guided_map_and_benchmark_run() -> None:

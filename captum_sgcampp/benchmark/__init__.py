@@ -2,12 +2,24 @@
 
 from captum_sgcampp.benchmark.growth import AXES, grow, growth_figure, growth_report
 from captum_sgcampp.benchmark.memory import memory_report
-from captum_sgcampp.benchmark.speed import BARE, CASES, MODES, OURS, Setting, Timing, measure, report, threads
+from captum_sgcampp.benchmark.speed import (
+    BARE,
+    CASES,
+    EAGER_BARE,
+    MODES,
+    OURS,
+    Setting,
+    Timing,
+    measure,
+    report,
+    threads,
+)
 
 __all__ = [
     "AXES",
     "BARE",
     "CASES",
+    "EAGER_BARE",
     "MODES",
     "OURS",
     "Setting",

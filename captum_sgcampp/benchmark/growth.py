@@ -12,7 +12,15 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from captum_sgcampp.attribution import LayerSmoothGradCamPlusPlus
-from captum_sgcampp.benchmark.speed import Setting, bare_inference, interleaved, machine, markdown, model_and_images
+from captum_sgcampp.benchmark.speed import (
+    Setting,
+    bare_inference,
+    compiled_if_asked_for,
+    interleaved,
+    machine,
+    markdown,
+    model_and_images,
+)
 
 # What grows, and its values.
 AXES: dict[str, tuple[int, ...]] = {
@@ -54,6 +62,7 @@ def grow(network: str, layers: list[str], axis: str, setting: Setting) -> list[P
     most = replace(setting, batch=max(values)) if axis == "images" else setting
     model, images = model_and_images(network, most)
     modules = [model.get_submodule(name) for name in layers]
+    model = compiled_if_asked_for(model, setting)
     runs: dict[str, Callable[[], object]] = {}
     for value in values:
         runs[f"ours {value}"] = _call(model, modules, images, axis, value, setting)

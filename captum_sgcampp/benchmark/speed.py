@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torchvision
@@ -35,10 +35,11 @@ CASES = (
     ("convnext_tiny", "features"),
 )
 OURS, BARE = "Smooth Grad-CAM++", "bare inference"
+EAGER_BARE = "bare inference, not compiled"
 PLAIN, LAYER_GRAD_CAM, GRAD_CAM = "Grad-CAM++", "captum LayerGradCam", "grad-cam GradCAMPlusPlus"
 # What Grad-CAM++, one pass, is compared with; everything else is compared with Smooth Grad-CAM++.
 PLAIN_PEERS = (LAYER_GRAD_CAM, GRAD_CAM)
-MODES = ("float32", "channels_last", "bfloat16")
+MODES = ("float32", "channels_last", "bfloat16", "compiled", "compiled_bfloat16")
 # Bare inference runs in batches of at most this many images: more are slower on a CPU, and need not fit elsewhere.
 CPU_BATCH, ACCELERATOR_BATCH = 16, 128
 
@@ -53,7 +54,8 @@ class Setting:
         size: height and width of the images.
         rounds: rounds after the warm-up.
         device: torch device.
-        mode: `"float32"`, `"channels_last"`, or `"bfloat16"` (autocast and channels_last).
+        mode: `"float32"`, `"channels_last"`, `"bfloat16"` (autocast and channels_last), `"compiled"`
+            (`torch.compile`, float32), or `"compiled_bfloat16"` (all three).
         targets: targets explained in one call.
     """
 
@@ -64,6 +66,21 @@ class Setting:
     device: str = "cpu"
     mode: str = "float32"
     targets: int = 1
+
+    @property
+    def is_bfloat16(self) -> bool:
+        """Whether autocast to bfloat16 is on."""
+        return self.mode.endswith("bfloat16")
+
+    @property
+    def is_channels_last(self) -> bool:
+        """Whether model and images have that memory format."""
+        return self.mode == "channels_last" or self.is_bfloat16
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the model is compiled."""
+        return self.mode.startswith("compiled")
 
 
 @dataclass(frozen=True)
@@ -98,10 +115,15 @@ def model_and_images(network: str, setting: Setting) -> tuple[nn.Module, Tensor]
     torch.manual_seed(0)
     model: nn.Module = torchvision.models.get_model(network, weights=None).eval().to(setting.device)
     images = torch.randn(setting.batch, 3, setting.size, setting.size, device=setting.device)
-    if setting.mode != "float32":
+    if setting.is_channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = images.to(memory_format=torch.channels_last)
     return model, images
+
+
+def compiled_if_asked_for(model: nn.Module, setting: Setting) -> nn.Module:
+    """The model, compiled in the modes for that."""
+    return cast(nn.Module, torch.compile(model)) if setting.is_compiled else model
 
 
 def interleaved(runs: dict[str, Callable[[], object]], setting: Setting) -> dict[str, list[float]]:
@@ -133,7 +155,15 @@ def contestants(
     plain = LayerGradCamPlusPlus(model, layer)
     tunnel = NoiseTunnel(LayerGradCam(model, layer))
     targets = list(range(1, setting.targets + 1))
-
+    if setting.is_compiled:
+        compiled = compiled_if_asked_for(model, setting)
+        smooth, plain = LayerSmoothGradCamPlusPlus(compiled, layer), LayerGradCamPlusPlus(compiled, layer)
+        return {
+            BARE: lambda: bare_inference(compiled, copies),
+            EAGER_BARE: lambda: bare_inference(model, copies),
+            OURS: lambda: smooth.attribute_targets(images, targets, nt_samples=n, stdevs=0.1),
+            PLAIN: lambda: plain.attribute(images, target),
+        }
     runs: dict[str, Callable[[], object]] = {
         BARE: lambda: bare_inference(model, copies),
         OURS: lambda: smooth.attribute_targets(images, targets, nt_samples=n, stdevs=0.1),
@@ -173,7 +203,7 @@ def _time(run: Callable[[], object], setting: Setting) -> float:
 
 
 def _mode(setting: Setting) -> AbstractContextManager[Any]:
-    if setting.mode == "bfloat16":
+    if setting.is_bfloat16:
         return torch.autocast(torch.device(setting.device).type, torch.bfloat16)
     return nullcontext()
 
