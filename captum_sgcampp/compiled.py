@@ -8,6 +8,7 @@ compiled, the piece in front has no graph, and nothing is computed for parameter
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import sys
 import threading
@@ -15,12 +16,14 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from types import FunctionType
+from operator import is_
+from types import CodeType, FunctionType
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, finalize, ref
 
 import torch
 from torch import Tensor, fx, nn
+from torch._C._dynamo.eval_frame import reset_code
 from torch._functorch import config as functorch_config
 from torch.fx.passes.split_module import split_module
 
@@ -32,10 +35,11 @@ Visit = Callable[[Tensor], Tensor]
 
 
 class SplitModel:
-    """A compiled model that visits `layers` when it is called, in every thread but for one call at a time.
+    """A compiled model that visits `layers` when it is called; one call at a time.
 
     Compiling takes as long as compiling the model did, at the first call and for new kinds of inputs, but not for
-    other numbers of rows.
+    other numbers of rows. It must come to one graph: pieces of several would be kept with the code of the model, where
+    torch allows a limited number of them, and then runs the model of the caller eagerly, too.
 
     Attributes:
         is_hopeless: whether it failed where the model itself did not; not to be tried again.
@@ -43,9 +47,16 @@ class SplitModel:
 
     def __init__(self, model: nn.Module, backend: Backend, layers: Sequence[nn.Module]) -> None:
         self.is_hopeless = False
-        self._layers = layers
+        self._backend = backend
+        self._layers = [ref(layer) for layer in layers]  # they may lead to the model, which is to be freed
         self._hooks = [_marking_hook(number) for number in range(len(layers))]
-        self._call = torch.compile(_own_function(ref(model)), backend=partial(_split_at_marks, backend))
+        own = _own_function(ref(model))
+        self._call = torch.compile(own, backend=partial(_split_at_marks, backend))
+
+    def is_for(self, backend: Backend, layers: Sequence[nn.Module]) -> bool:
+        """Whether it is compiled by this backend and visits these layers."""
+        known = [reference() for reference in self._layers]
+        return self._backend == backend and len(known) == len(layers) and all(map(is_, known, layers))
 
     def __call__(self, rows: Sequence[Tensor], args: Sequence[Any], visits: Sequence[Visit]) -> Any:
         """The model's output for rows, from a pass that calls `visits`, one for each layer."""
@@ -53,32 +64,36 @@ class SplitModel:
             if isinstance(value, Tensor) and value.dim() and len(value) == len(rows[0]) > 1:
                 torch._dynamo.maybe_mark_dynamic(value, 0)
         with ExitStack() as stack:
-            for layer, hook in zip(self._layers, self._hooks, strict=True):
-                stack.enter_context(layer.register_forward_hook(hook))
-            _VISITS.of_thread = visits
-            stack.callback(setattr, _VISITS, "of_thread", None)
+            for reference, hook in zip(self._layers, self._hooks, strict=True):
+                if layer := reference():
+                    stack.enter_context(layer.register_forward_hook(hook))
+            stack.enter_context(several_gradients())
+            _THREAD.visits, _THREAD.graph_breaks = visits, _graph_breaks()
+            stack.callback(setattr, _THREAD, "visits", None)
             stack.enter_context(warnings.catch_warnings())  # of what the compiler looks at
             warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
             return self._call(*rows, *args)
 
 
-_SPLIT_MODELS: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], SplitModel]] = WeakKeyDictionary()
+_SPLIT_MODELS: WeakKeyDictionary[nn.Module, list[SplitModel]] = WeakKeyDictionary()
 
 
 def split_model(forward_func: Callable[..., Any], layers: Sequence[nn.Module]) -> SplitModel | None:
-    """The same for the same model and layers; None where `forward_func` is not a compiled model, or cannot be split."""
+    """The same for the same model, backend and layers; None where `forward_func` is not a compiled model with these
+    layers, or cannot be split."""
     if "torch._dynamo" not in sys.modules or not isinstance(forward_func, nn.Module):
         return None  # nothing can be compiled before that is imported
     model, backend = _model_and_backend(forward_func)
     if backend is None:
         return None
-    known = _SPLIT_MODELS.setdefault(forward_func, {})
-    key = tuple(map(id, layers))  # not given to other modules as long as the value keeps these
-    if key not in known:
+    known = _SPLIT_MODELS.setdefault(model, [])
+    found = next((split for split in known if split.is_for(backend, layers)), None)
+    if found is None:
         if not {id(layer) for layer in layers} <= {id(module) for module in model.modules()}:
             return None
-        known[key] = SplitModel(model, backend, layers)
-    return None if known[key].is_hopeless else known[key]
+        found = SplitModel(model, backend, layers)
+        known.append(found)
+    return None if found.is_hopeless else found
 
 
 def _model_and_backend(forward_func: nn.Module) -> tuple[nn.Module, Backend | None]:
@@ -100,39 +115,61 @@ def _model_and_backend(forward_func: nn.Module) -> tuple[nn.Module, Backend | No
 
 
 def _own_function(module: Callable[[], nn.Module | None]) -> Callable[..., Any]:
-    """A function that calls the module. What torch compiles it to is kept with its code object, and there is a limit to
-    that: every function has a code object of its own."""
+    """A function that calls the module. What torch compiles it to is kept with its code object, in limited number, and
+    in its globals: every function has its own, and they are emptied when it is freed."""
 
     def call(*args: Any) -> Any:
         return module()._call_impl(*args)  # type: ignore[union-attr]
 
-    return FunctionType(call.__code__.replace(), call.__globals__, call.__name__, None, call.__closure__)
+    own_globals = {"__name__": __name__, "__builtins__": builtins}
+    own = FunctionType(call.__code__.replace(), own_globals, call.__name__, None, call.__closure__)
+    finalize(own, _forget, own_globals, own.__code__).atexit = False
+    return own
 
 
-class _Visits(threading.local):
-    of_thread: Sequence[Visit] | None = None
+def _forget(own_globals: dict[str, Any], code: CodeType) -> None:
+    """Free what was compiled: code and globals refer to it, and it to them, in ways that garbage collection misses."""
+    reset_code(code)
+    for name in own_globals:
+        own_globals[name] = None  # torch deletes the names
 
 
-_VISITS = _Visits()
+class _Thread(threading.local):
+    """The call of a `SplitModel` on this thread: its visits, and the number of graph breaks before it."""
+
+    visits: Sequence[Visit] | None = None
+    graph_breaks = 0
+
+
+_THREAD = _Thread()
+
+
+def _graph_breaks() -> int:
+    """How often the compiler has had to give up one graph, in the life of the process."""
+    return sum(torch._dynamo.utils.counters["graph_break"].values())
 
 
 @torch.compiler.assume_constant_result
 def _visits_are_wanted() -> bool:
     """While the model is traced too: others may trace it while the hooks are there."""
-    return _VISITS.of_thread is not None
+    return _THREAD.visits is not None
 
 
 @torch.compiler.allow_in_graph
 def _mark(tensor: Tensor, number: int) -> Tensor:
-    visits = _VISITS.of_thread
-    if visits is None or isinstance(tensor, torch._subclasses.FakeTensor):  # the model is being traced
-        return tensor.clone()
-    return visits[number](tensor)
+    visits = _THREAD.visits
+    if visits is not None and not isinstance(tensor, torch._subclasses.FakeTensor):
+        return visits[number](tensor)
+    with torch.enable_grad():  # the model is being traced: as behind a visit, not a leaf
+        return tensor.detach().requires_grad_().clone()
 
 
 def _marking_hook(number: int) -> Callable[..., Any]:
     def hook(module: nn.Module, args: Any, output: Any) -> Any:
-        if not _visits_are_wanted() or not isinstance(output, Tensor):
+        if not _visits_are_wanted():
+            return None
+        if not isinstance(output, Tensor):
+            torch._dynamo.graph_break()
             return None
         output = _mark(output, number)
         torch.set_grad_enabled(True)  # as the visit does; known to whoever traces this
@@ -143,6 +180,8 @@ def _marking_hook(number: int) -> Callable[..., Any]:
 
 def _split_at_marks(backend: Backend, graph: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
     """A backend for `torch.compile` that compiles the pieces between marks."""
+    if _graph_breaks() > _THREAD.graph_breaks:
+        raise RuntimeError("expected a model that is compiled to one graph, found several")
     part, parts = 0, {}
     for node in graph.graph.nodes:
         is_mark = node.target is _mark
@@ -171,9 +210,9 @@ def _compiled_piece(piece: fx.GraphModule, backend: Backend) -> Callable[..., An
                 replacement = piece.graph.call_method("size", (inputs[place[0]], place[1]))
             if replacement is not None:
                 node.replace_all_uses_with(replacement, delete_user_cb=lambda user, new=replacement: user is not new)
-    piece.recompile()
+    module = fx.GraphModule(piece, piece.graph)  # with code for that graph, which the compiler can read
     dynamic = [_dynamic_dimensions(value) for value in values]
-    compiled = torch.compile(_own_function(lambda: piece), backend=partial(_for_several_gradients, backend))
+    compiled = torch.compile(_own_function(lambda: module), backend=backend)
 
     def call(*args: Any) -> Any:
         for value, dimensions in zip(args, dynamic, strict=True):
@@ -184,15 +223,10 @@ def _compiled_piece(piece: fx.GraphModule, backend: Backend) -> Callable[..., An
     return call
 
 
-def _for_several_gradients(backend: Backend, graph: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
-    with several_gradients():
-        return backend(graph, inputs)
-
-
 @contextmanager
 def several_gradients() -> Iterator[None]:
-    """Keep what the backward pass of compiled code needs for another one. To be held while it is compiled and while
-    gradients are taken: this setting is one of the thread, so they are all taken on this one."""
+    """Keep what the backward pass of compiled code needs for another one. To be held while it is compiled, run and
+    differentiated: this setting is one of the thread, so all of that happens on this one."""
     with functorch_config.patch(donated_buffer=False), torch.autograd.set_multithreading_enabled(False):
         yield
 

@@ -213,7 +213,7 @@ class LayerPass:
             stack.enter_context(recorder.hooked())
         output = self._until_it_runs(recorders, make_rows, additional_args)
         if split is not None and all(recorder.is_reached() for recorder in recorders):
-            split.is_hopeless = True
+            split.is_hopeless = "stance" not in reason  # one that forbids to compile may not last
             warnings.warn(
                 f"forward_func: expected a compiled model that can be cut at layer, found one that cannot{reason}; it "
                 "runs eagerly",

@@ -19,7 +19,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.backends.registry import lookup_backend
 from torch.utils.checkpoint import checkpoint
 
-from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, Softmax
+from captum_sgcampp import GuidedGradCamPlusPlus, LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, Softmax
 
 
 class Backend:
@@ -69,10 +69,10 @@ def compiled_in_place(model: nn.Module, backend: Backend) -> nn.Module:
 
 @contextmanager
 def runs_in_pieces(backend: Backend, passes: int, pieces: int = 2) -> Iterator[None]:
-    """Each pass runs this many pieces of compiled code, without a warning."""
+    """Each pass runs this many pieces of compiled code, without a warning of ours."""
     before = backend.runs
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", message="forward_func")
         yield
     assert backend.runs - before == passes * pieces
 
@@ -146,26 +146,73 @@ def test_nothing_is_computed_for_parameters() -> None:
     assert differentiated == [1]
 
 
-@pytest.mark.parametrize("where", ["in front", "behind", "both"])
-def test_models_that_compile_to_several_graphs_are_cut_in_the_right_one(where: str, backend: Backend) -> None:
+def test_many_models_and_layers_stay_compiled_and_so_does_the_model_of_the_caller(backend: Backend) -> None:
+    for _ in range(10):  # torch keeps 8 versions of one code
+        model = ConvNet()
+        compiled = compiled_outside(model, backend)
+        with runs_in_pieces(backend, passes=1):
+            smooth(compiled, model.relu1, images())
+    for layer in list(model.children())[:-1]:
+        with runs_in_pieces(backend, passes=1):
+            smooth(compiled, layer, images())
+    with runs_in_pieces(backend, passes=1, pieces=1):
+        compiled(images())
+    graphs = backend.graphs
+    smooth(compiled_outside(model, backend), model.relu1, images())  # compiled again by the caller, the same for us
+    assert backend.graphs == graphs
+
+
+@pytest.mark.parametrize("where", ["in front", "behind"])
+def test_models_of_several_graphs_run_eagerly_and_stay_compiled_for_the_caller(where: str, backend: Backend) -> None:
     class Broken(ConvNet):
         def forward(self, x: Tensor) -> Tensor:
             x = self.conv1(x)
-            if where != "behind":
+            if where == "in front":
                 torch._dynamo.graph_break()
-            x = self.conv2(self.relu1(x))
-            if where != "in front":
+            x = self.pool(self.relu2(self.conv2(self.relu1(x))))
+            if where == "behind":
                 torch._dynamo.graph_break()
-            x = self.pool(self.relu2(x))
-            with torch.no_grad():
-                gain = x.amax() * 0 + 1
-            return self.fc2(self.relu3(self.fc1(gain * x.flatten(1))))
+            return self.fc2(self.relu3(self.fc1(x.flatten(1))))
 
     model = Broken()
     compiled = compiled_outside(model, backend)
-    with runs_in_pieces(backend, passes=2, pieces=4 if where == "both" else 3):
-        found = smooth(compiled, model.relu1, images(), nt_samples_batch_size=3)
-    assert close(found, smooth(model, model.relu1, images()))
+    expected = smooth(model, model.relu1, images())
+    for layer in model.children():
+        with runs_eagerly():
+            found = smooth(compiled, layer, images())
+        assert layer is not model.relu1 or close(found, expected)
+    with runs_in_pieces(backend, passes=1, pieces=2):
+        compiled(images())
+
+
+class Straight(torch.autograd.Function):
+    """Rounds, with the gradient of the identity."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return (8 * x).round() / 8
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_what_behind_the_layer_looks_at_the_graph_sees_one(frozen: bool, backend: Backend) -> None:
+    class Looking(ConvNet):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.relu1(self.conv1(x))
+            x = Straight.apply(x) if x.requires_grad and not x.is_leaf else 0 * x
+            with torch.no_grad():
+                gain = 1 + x.amax()
+            return self.fc2(self.relu3(self.fc1(gain * self.pool(self.relu2(self.conv2(x))).flatten(1))))
+
+    model = Looking().requires_grad_(not frozen)
+    expected = smooth(model, model.relu1, images())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="forward_func")
+        found = smooth(compiled_outside(model, backend), model.relu1, images())
+    assert backend.runs and expected.norm() > 0 and close(found, expected)
 
 
 def test_changed_weights_and_flags_are_seen(backend: Backend) -> None:
@@ -276,15 +323,20 @@ def test_functions_around_compiled_models_and_layers_outside_of_them_run_eagerly
         assert close(smooth(lambda x: compiled(x), model.relu1, images()), expected)
         smooth(whole, whole[0], images())
         smooth(whole, model.relu1, images())
+        smooth(compiled, compiled, images())
 
 
 def test_a_stance_of_the_caller_holds(backend: Backend) -> None:
     model = ConvNet()
     compiled = compiled_outside(model, backend)
+    expected = smooth(model, model.relu1, images())
     with torch.compiler.set_stance("force_eager"), runs_in_pieces(backend, passes=0):
-        found = smooth(compiled, model.relu1, images())
-    assert close(found, smooth(model, model.relu1, images()))
+        assert close(smooth(compiled, model.relu1, images()), expected)
     assert backend.graphs == 0
+    with torch.compiler.set_stance("fail_on_recompile"), runs_eagerly():
+        assert close(smooth(compiled, model.relu1, images()), expected)
+    with runs_in_pieces(backend, passes=1):
+        smooth(compiled, model.relu1, images())
 
 
 def test_errors_are_those_of_the_eager_model_and_do_not_end_the_compiled_one(backend: Backend) -> None:
@@ -342,15 +394,29 @@ def test_other_threads_do_not_meet_the_cut(backend: Backend) -> None:
     assert len(seen) == 2 and all(torch.equal(scores, expected) and not scores.requires_grad for scores in seen)
 
 
-def test_models_are_freed(backend: Backend) -> None:
-    for compiled_as in (compiled_outside, compiled_in_place):
+def test_models_and_what_they_were_compiled_to_are_freed(backend: Backend) -> None:
+    def explain_another(compiled_as: Callable[..., nn.Module]) -> int:
         model = ConvNet()
+        object.__setattr__(model.relu1, "parent", model)
         compiled = compiled_as(model, backend)
         smooth(compiled, model.relu1, images())
         references = [weakref.ref(model), weakref.ref(compiled)]
         del model, compiled
         gc.collect()
         assert not any(reference() for reference in references)
+        return sum(isinstance(thing, torch.fx.GraphModule) for thing in gc.get_objects())
+
+    for compiled_as in (compiled_outside, compiled_in_place):
+        explain_another(compiled_as)
+        assert explain_another(compiled_as) == explain_another(compiled_as)
+
+
+def test_guided_maps_of_compiled_models_are_those_of_eager_ones(backend: Backend) -> None:
+    model = ConvNet()
+    compiled = compiled_outside(model, backend)
+    expected = GuidedGradCamPlusPlus(model, model.relu1).attribute(images(), 1)
+    assert close(GuidedGradCamPlusPlus(compiled, model.relu1).attribute(images(), 1), expected)
+    assert backend.graphs == 2  # the map's
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
