@@ -16,14 +16,14 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import count
 from operator import is_
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary, finalize, ref
 
 import torch
 from torch import Tensor, fx, nn
-from torch._C._dynamo.eval_frame import reset_code
 from torch._functorch import config as functorch_config
 from torch.fx.passes.split_module import split_module
 
@@ -114,22 +114,26 @@ def _model_and_backend(forward_func: nn.Module) -> tuple[nn.Module, Backend | No
     return model, backend
 
 
+_NUMBERS = count()
+
+
 def _own_function(module: Callable[[], nn.Module | None]) -> Callable[..., Any]:
     """A function that calls the module. What torch compiles it to is kept with its code object, in limited number, and
-    in its globals: every function has its own, and they are emptied when it is freed."""
+    in its globals: every function has its own, and they are emptied when it is freed. It has a name of its own too: by
+    that, torch remembers which sizes vary."""
 
     def call(*args: Any) -> Any:
         return module()._call_impl(*args)  # type: ignore[union-attr]
 
     own_globals = {"__name__": __name__, "__builtins__": builtins}
-    own = FunctionType(call.__code__.replace(), own_globals, call.__name__, None, call.__closure__)
-    finalize(own, _forget, own_globals, own.__code__).atexit = False
+    code = call.__code__.replace(co_name=f"call_{next(_NUMBERS)}")
+    own = FunctionType(code, own_globals, code.co_name, None, call.__closure__)
+    finalize(own, _forget, own_globals).atexit = False
     return own
 
 
-def _forget(own_globals: dict[str, Any], code: CodeType) -> None:
-    """Free what was compiled: code and globals refer to it, and it to them, in ways that garbage collection misses."""
-    reset_code(code)
+def _forget(own_globals: dict[str, Any]) -> None:
+    """Free what was compiled: the globals refer to it, and it to them, in ways that garbage collection misses."""
     for name in own_globals:
         own_globals[name] = None  # torch deletes the names
 

@@ -204,7 +204,7 @@ class LayerPass:
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # of the model, which will raise it again, or of the compiler
-                reason = f" ({type(error).__name__}: {str(error).splitlines()[0]})" if str(error) else ""
+                reason = _reason(error)
             self._split = None
             for recorder in recorders:
                 recorder.reset()
@@ -296,6 +296,12 @@ class LayerPass:
         known = self._convolution
         with known.register_forward_pre_hook(convert) if known else register_module_forward_pre_hook(convert):
             yield
+
+
+def _reason(error: Exception) -> str:
+    """In brackets: what went wrong with the compiler or in it."""
+    inner = getattr(error, "inner_exception", error)
+    return f" ({type(inner).__name__}: {(str(inner).splitlines() or [''])[0]})"
 
 
 def _is_about_memory_format(error: Exception) -> bool:

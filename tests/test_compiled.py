@@ -25,12 +25,12 @@ from captum_sgcampp import GuidedGradCamPlusPlus, LayerGradCamPlusPlus, LayerSmo
 class Backend:
     """torch's `aot_eager`: all of the way to compiled code but machine code. Counts what it was given and what ran."""
 
-    def __init__(self) -> None:
-        self.graphs = self.runs = 0
+    def __init__(self, name: str = "aot_eager") -> None:
+        self.name, self.graphs, self.runs = name, 0, 0
 
     def __call__(self, graph: Any, example_inputs: Any) -> Callable[..., Any]:
         self.graphs += 1
-        compiled = lookup_backend("aot_eager")(graph, example_inputs)
+        compiled = lookup_backend(self.name)(graph, example_inputs)
 
         def run(*args: Any) -> Any:
             self.runs += 1
@@ -97,8 +97,15 @@ def test_compiled_model_gives_the_map_of_the_eager_one(
     assert not model.get_submodule(name)._forward_hooks and torch.is_grad_enabled()
 
 
-def test_parts_are_compiled_once_for_all_numbers_of_rows_and_calls(backend: Backend) -> None:
-    model = ConvNet()
+@pytest.mark.parametrize("name", ["eager", "aot_eager"])
+def test_parts_are_compiled_once_for_all_numbers_of_rows_and_calls(name: str) -> None:
+    class Viewing(ConvNet):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.relu1(self.conv1(x))
+            x = self.pool(self.relu2(self.conv2(x)))
+            return self.fc2(self.relu3(self.fc1(x.view(x.shape[0], -1))))
+
+    model, backend = Viewing(), Backend(name)
     compiled = compiled_outside(model, backend)
     for examples, size in ((2, 2), (2, 3), (3, 2), (2, None), (2, 5)):
         expected = smooth(model, model.relu1, images(examples))
@@ -281,12 +288,15 @@ def test_layers_with_several_outputs_are_explained_eagerly(backend: Backend) -> 
     assert all(close(*pair) for pair in zip(found, expected, strict=True))
 
 
-def test_a_compiler_that_fails_leaves_an_eager_explanation() -> None:
+@pytest.mark.parametrize("part", ["in front", "behind"])
+def test_a_compiler_that_fails_leaves_an_eager_explanation(part: str) -> None:
     def broken(graph: Any, example_inputs: Any) -> Any:
-        raise RuntimeError("no compiler here")
+        if part == "in front" or not any("conv1" in node.name for node in graph.graph.nodes):
+            raise RuntimeError("no compiler here")
+        return graph.forward
 
     model = ConvNet()
-    with runs_eagerly():
+    with pytest.warns(UserWarning, match=r"forward_func: .*\(RuntimeError: no compiler here\); it runs eagerly"):
         found = smooth(torch.compile(model, backend=broken), model.relu1, images())
     assert close(found, smooth(model, model.relu1, images()))
 
