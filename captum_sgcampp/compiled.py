@@ -68,8 +68,8 @@ class SplitModel:
                 if layer := reference():
                     stack.enter_context(layer.register_forward_hook(hook))
             stack.enter_context(several_gradients())
-            _THREAD.visits, _THREAD.graph_breaks = visits, _graph_breaks()
-            stack.callback(setattr, _THREAD, "visits", None)
+            _CURRENT.visits, _CURRENT.graph_breaks = visits, _graph_breaks()
+            stack.callback(setattr, _CURRENT, "visits", None)
             stack.enter_context(warnings.catch_warnings())  # of what the compiler looks at
             warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
             return self._call(*rows, *args)
@@ -138,14 +138,14 @@ def _forget(own_globals: dict[str, Any]) -> None:
         own_globals[name] = None  # torch deletes the names
 
 
-class _Thread(threading.local):
-    """The call of a `SplitModel` on this thread: its visits, and the number of graph breaks before it."""
+class _CurrentCall(threading.local):
+    """The call of a `SplitModel` on this thread: its visits (None: there is none), and the graph breaks before it."""
 
     visits: Sequence[Visit] | None = None
     graph_breaks = 0
 
 
-_THREAD = _Thread()
+_CURRENT = _CurrentCall()
 
 
 def _graph_breaks() -> int:
@@ -155,13 +155,14 @@ def _graph_breaks() -> int:
 
 @torch.compiler.assume_constant_result
 def _visits_are_wanted() -> bool:
-    """While the model is traced too: others may trace it while the hooks are there."""
-    return _THREAD.visits is not None
+    """Whether the hooks are this thread's: others may run or trace the model while they are there. Asked while tracing,
+    the answer is part of what is compiled."""
+    return _CURRENT.visits is not None
 
 
 @torch.compiler.allow_in_graph
 def _mark(tensor: Tensor, number: int) -> Tensor:
-    visits = _THREAD.visits
+    visits = _CURRENT.visits
     if visits is not None and not isinstance(tensor, torch._subclasses.FakeTensor):
         return visits[number](tensor)
     with torch.enable_grad():  # the model is being traced: as behind a visit, not a leaf
@@ -173,7 +174,7 @@ def _marking_hook(number: int) -> Callable[..., Any]:
         if not _visits_are_wanted():
             return None
         if not isinstance(output, Tensor):
-            torch._dynamo.graph_break()
+            torch._dynamo.graph_break()  # ends the attempt
             return None
         output = _mark(output, number)
         torch.set_grad_enabled(True)  # as the visit does; known to whoever traces this
@@ -184,7 +185,7 @@ def _marking_hook(number: int) -> Callable[..., Any]:
 
 def _split_at_marks(backend: Backend, graph: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
     """A backend for `torch.compile` that compiles the pieces between marks."""
-    if _graph_breaks() > _THREAD.graph_breaks:
+    if _graph_breaks() > _CURRENT.graph_breaks:
         raise RuntimeError("expected a model that is compiled to one graph, found several")
     part, parts = 0, {}
     for node in graph.graph.nodes:
