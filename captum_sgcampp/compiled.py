@@ -187,6 +187,7 @@ def _split_at_marks(backend: Backend, graph: fx.GraphModule, example_inputs: Seq
     """A backend for `torch.compile` that compiles the pieces between marks."""
     if _graph_breaks() > _CURRENT.graph_breaks:
         raise RuntimeError("expected a model that is compiled to one graph, found several")
+    _check_other_names(graph.graph)
     part, parts = 0, {}
     for node in graph.graph.nodes:
         is_mark = node.target is _mark
@@ -199,6 +200,26 @@ def _split_at_marks(backend: Backend, graph: fx.GraphModule, example_inputs: Seq
             delattr(split, name)
             object.__setattr__(split, name, _compiled_piece(piece, backend))
     return split.forward
+
+
+def _check_other_names(graph: fx.Graph) -> None:
+    """Refuse models that use the memory of a layer's output behind it in another way than as what the layer returned
+    (its input, where it works in place; views): the cut reaches them, but the compiler saw them without a graph."""
+    before: dict[fx.Node, int] = {}
+    marked: dict[int, set[fx.Node]] = {}  # for the memory of each layer's output, what was made of it in front
+    for node in graph.nodes:
+        if node.target is _mark:
+            memory = _memory(node.args[0])
+            marked[memory] = {other for other, its in before.items() if its == memory}
+        elif node.op != "output" and any(used in names for names in marked.values() for used in node.all_input_nodes):
+            raise RuntimeError("expected a model that uses what the layer returned, found its memory by another name")
+        elif (memory := _memory(node)) is not None:
+            before[node] = memory
+
+
+def _memory(node: fx.Node) -> Any:
+    value = node.meta.get("example_value")
+    return value.untyped_storage()._cdata if isinstance(value, Tensor) else None
 
 
 def _compiled_piece(piece: fx.GraphModule, backend: Backend) -> Callable[..., Any]:

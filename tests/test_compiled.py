@@ -88,7 +88,7 @@ def runs_eagerly() -> Iterator[None]:
 def test_compiled_model_gives_the_map_of_the_eager_one(
     compiled_as: Callable[..., nn.Module], name: str, backend: Backend
 ) -> None:
-    model = ConvNet(inplace=name == "conv1")  # whose ReLU then changes the layer's output
+    model = ConvNet(inplace=name in ("conv1", "relu1"))  # a ReLU then changes the layer's output, or its input
     expected = smooth(model, model.get_submodule(name), images())
     compiled = compiled_as(model, backend)
     with runs_in_pieces(backend, passes=3):
@@ -247,6 +247,26 @@ def test_changed_weights_and_flags_are_seen(backend: Backend) -> None:
     check()
     model.doubled = True
     check()
+
+
+@pytest.mark.parametrize("layer", ["relu1", "same"])
+def test_other_names_of_what_the_layer_returns_are_seen_with_a_graph(layer: str, backend: Backend) -> None:
+    class Named(ConvNet):
+        def __init__(self) -> None:
+            super().__init__(inplace=True)
+            self.same = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv1(x)
+            y = self.same(self.relu1(x))
+            y = y + Straight.apply(x) * 2
+            return self.fc2(self.relu3(self.fc1(self.pool(self.relu2(self.conv2(y))).flatten(1))))
+
+    model = Named()
+    expected = smooth(model, model.get_submodule(layer), images())
+    with runs_eagerly():
+        found = smooth(compiled_outside(model, backend), model.get_submodule(layer), images())
+    assert close(found, expected)
 
 
 def in_no_grad(net: ConvNet, x: Tensor) -> Tensor:
