@@ -127,7 +127,7 @@ def _add_benchmark(commands: Any) -> None:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds after the warm-up (default: 3)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: torch's)")
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
-    parser.add_argument("--mode", choices=MODES, default="float32", help="bfloat16: autocast, channels_last")
+    parser.add_argument("--mode", choices=MODES, default="float32", help="bfloat16: autocast and channels_last")
     parser.add_argument(
         "--growth",
         type=Path,

@@ -4,13 +4,14 @@ A compiled model is one piece of machine code, in which no hook can cut. So the 
 each layer, and the graph that its own backend (`"inductor"`, ...) would get is split at the marks. The pieces between
 them are compiled by that backend; at a mark, the explanation gets the layer's tensor. As in models that are not
 compiled, the piece in front has no graph, and nothing is computed for parameters behind the layer either.
+
+Importing this module loads torch's compiler: only for models that are compiled.
 """
 
 from __future__ import annotations
 
 import builtins
 import inspect
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -78,11 +79,9 @@ class SplitModel:
 _SPLIT_MODELS: WeakKeyDictionary[nn.Module, list[SplitModel]] = WeakKeyDictionary()
 
 
-def split_model(forward_func: Callable[..., Any], layers: Sequence[nn.Module]) -> SplitModel | None:
+def split_model(forward_func: nn.Module, layers: Sequence[nn.Module]) -> SplitModel | None:
     """The same for the same model, backend and layers; None where `forward_func` is not a compiled model with these
     layers, or cannot be split."""
-    if "torch._dynamo" not in sys.modules or not isinstance(forward_func, nn.Module):
-        return None  # nothing can be compiled before that is imported
     model, backend = _model_and_backend(forward_func)
     if backend is None:
         return None

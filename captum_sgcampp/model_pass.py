@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.utils.checkpoint
@@ -29,9 +29,11 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
 
 from captum_sgcampp.captum_internals import _reduce_list, _sort_key_list
-from captum_sgcampp.compiled import SplitModel, several_gradients, split_model
 from captum_sgcampp.graph import Graph
 from captum_sgcampp.tokens import ReshapeTransform, check_channels_first, check_rearrangement
+
+if TYPE_CHECKING:  # it loads the compiler
+    from captum_sgcampp.compiled import SplitModel
 
 # Gradients of several scores are taken together up to this size; the head needs some times as much beside them.
 LARGEST_GRADIENTS_BYTES = 32 * 2**20
@@ -67,9 +69,13 @@ def exclusive_pass() -> Iterator[None]:
 @contextmanager
 def eager_models() -> Iterator[None]:
     """Compiled models run eagerly in the block: hooks are called."""
-    # Nothing can be compiled before that is imported.
-    with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+    with torch.compiler.set_stance("force_eager") if _compiler_is_loaded() else nullcontext():
         yield
+
+
+def _compiler_is_loaded() -> bool:
+    """Nothing can be compiled before; loading it takes a second, so it is not done in vain."""
+    return "torch._dynamo" in sys.modules
 
 
 def usable_for_autograd(value: Any, keep_graph: bool = False) -> Any:
@@ -225,8 +231,12 @@ class LayerPass:
     def _split(self) -> SplitModel | None:
         """The compiled model in pieces, where that can do what hooks do."""
         model = self._forward_func
-        split = None if self._graph_in_front else split_model(model, self._layers)
-        if split is None or not isinstance(model, nn.Module):
+        if self._graph_in_front or not isinstance(model, nn.Module) or not _compiler_is_loaded():
+            return None
+        from captum_sgcampp.compiled import split_model
+
+        split = split_model(model, self._layers)
+        if split is None:
             return None
         # What depends on the batch is refused where it is called.
         unfit = (m._backward_hooks or m._backward_pre_hooks or _batch_dependence(m) for m in model.modules())
@@ -377,6 +387,8 @@ class LayerRun:
         """To be held while gradients are taken."""
         with ExitStack() as stack:
             if self._is_compiled:
+                from captum_sgcampp.compiled import several_gradients
+
                 stack.enter_context(several_gradients())
             for recorder in self._recorders:
                 stack.enter_context(recorder.differentiating())
@@ -712,7 +724,7 @@ def _refuse_training_layers() -> Iterator[None]:
             )
 
     with ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:  # compiled modules warn of every global hook, whatever it does
+        if _compiler_is_loaded():  # compiled modules warn of every global hook, whatever it does
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are global hooks")
         stack.enter_context(register_module_forward_pre_hook(check))

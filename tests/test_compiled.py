@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import shutil
+import subprocess
+import sys
 import threading
 import warnings
 import weakref
@@ -425,6 +427,18 @@ def test_other_threads_do_not_meet_the_cut(backend: Backend) -> None:
     found = smooth(torch.compile(model, backend=interrupted), model.relu1, images())
     assert close(found, smooth(model, model.relu1, images()))
     assert len(seen) == 2 and all(torch.equal(scores, expected) and not scores.requires_grad for scores in seen)
+
+
+def test_models_that_are_not_compiled_do_not_load_the_compiler() -> None:
+    program = """
+import sys, torch
+from captum_sgcampp import LayerSmoothGradCamPlusPlus
+net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 2)).eval()
+LayerSmoothGradCamPlusPlus(net, net[0]).attribute(torch.rand(1, 1, 4, 4), 0, nt_samples=2)
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["False"]
 
 
 def test_models_and_what_they_were_compiled_to_are_freed(backend: Backend) -> None:

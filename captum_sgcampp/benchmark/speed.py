@@ -151,26 +151,20 @@ def contestants(
     """What runs in turn: bare inference of the `n + 1` images in one batch, ours, and the peers that are installed."""
     n, target = setting.nt_samples, 1
     copies = images.repeat_interleave(n + 1, 0)
-    smooth = LayerSmoothGradCamPlusPlus(model, layer)
-    plain = LayerGradCamPlusPlus(model, layer)
+    explained = compiled_if_asked_for(model, setting)
+    smooth = LayerSmoothGradCamPlusPlus(explained, layer)
+    plain = LayerGradCamPlusPlus(explained, layer)
     tunnel = NoiseTunnel(LayerGradCam(model, layer))
     targets = list(range(1, setting.targets + 1))
+    runs: dict[str, Callable[[], object]] = {BARE: lambda: bare_inference(explained, copies)}
     if setting.is_compiled:
-        compiled = compiled_if_asked_for(model, setting)
-        smooth, plain = LayerSmoothGradCamPlusPlus(compiled, layer), LayerGradCamPlusPlus(compiled, layer)
-        return {
-            BARE: lambda: bare_inference(compiled, copies),
-            EAGER_BARE: lambda: bare_inference(model, copies),
-            OURS: lambda: smooth.attribute_targets(images, targets, nt_samples=n, stdevs=0.1),
-            PLAIN: lambda: plain.attribute(images, target),
-        }
-    runs: dict[str, Callable[[], object]] = {
-        BARE: lambda: bare_inference(model, copies),
-        OURS: lambda: smooth.attribute_targets(images, targets, nt_samples=n, stdevs=0.1),
-        PLAIN: lambda: plain.attribute(images, target),
-        LAYER_GRAD_CAM: lambda: LayerGradCam(model, layer).attribute(images, target),
-        "captum NoiseTunnel(LayerGradCam)": lambda: tunnel.attribute(images, nt_samples=n, stdevs=0.1, target=target),
-    }
+        runs[EAGER_BARE] = lambda: bare_inference(model, copies)
+    runs[OURS] = lambda: smooth.attribute_targets(images, targets, nt_samples=n, stdevs=0.1)
+    runs[PLAIN] = lambda: plain.attribute(images, target)
+    if setting.is_compiled:
+        return runs  # the peers do not explain compiled models
+    runs[LAYER_GRAD_CAM] = lambda: LayerGradCam(model, layer).attribute(images, target)
+    runs["captum NoiseTunnel(LayerGradCam)"] = lambda: tunnel.attribute(images, nt_samples=n, stdevs=0.1, target=target)
     if setting.batch == 1 and setting.mode == "float32" and _is_installed("torchcam"):
         runs["torchcam SmoothGradCAMpp"] = lambda: _torchcam(model, layer, images, n, target)
         if _is_installed("grad-cam"):
