@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from inspect import signature
@@ -14,7 +15,9 @@ from torch import Generator, Tensor, nn
 from captum_sgcampp import checks
 from captum_sgcampp.captum_internals import TargetType, _format_additional_forward_args, _format_output, log_usage
 from captum_sgcampp.formula import ClassMap, Formula
-from captum_sgcampp.model_pass import LayerPass, exclusive_pass, usable_for_autograd
+from captum_sgcampp.model.forward_pass import ForwardPass
+from captum_sgcampp.model.model_access import exclusive_access, usable_for_autograd
+from captum_sgcampp.moments import MomentSums
 from captum_sgcampp.noise import absolute_sigma, default_chunk, relative_sigma, rewound_on_error
 from captum_sgcampp.sampling import LEAST_COPIES, LayerSample, Noise, Question, sample_layers
 from captum_sgcampp.scores import ScoreFunction, Softmax
@@ -216,7 +219,9 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         Args:
 
             inputs: as in `attribute`.
-            targets (sequence of targets): Each in any format that `attribute` takes as `target`.
+            targets (sequence of targets): Each in any format that `attribute` takes as `target`. With
+                        `nt_samples="auto"`, each example gets the largest number of samples that any of its
+                        targets needs.
             **attribute_arguments (Any, optional): Any other argument of `attribute`, by name.
 
         Returns:
@@ -272,24 +277,24 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         checks.check_generator(generator)
         formula = Formula(score=score)
         checks.check_flag("attribute_to_layer_input", attribute_to_layer_input)
-        with exclusive_pass(), rewound_on_error(generator):
+        with exclusive_access(), rewound_on_error(generator):
             question = _question(inputs, (target,), additional_forward_args, None, formula)
-            layer_pass = self._layer_pass(attribute_to_layer_input)
-            closed = sample_layers(layer_pass, question, None, formula.standard_error)[0].samples
+            forward_pass = self._forward_pass(attribute_to_layer_input)
+            closed = sample_layers(forward_pass, question, None, formula.standard_error)[0].samples
             if len(closed) > 1:
                 raise ValueError(f"layer: expected one layer of one tensor, found {len(closed)} tensors")
             chosen = random_entries(closed[0].moments.mean().d1 > 0, entries, generator)
             exact = sample_layers(
-                layer_pass,
+                forward_pass,
                 replace(question, exact=True, select=lambda activation: chosen),
                 None,
                 formula.standard_error,
             )[0].samples
         return _closed_form_error(closed[0], exact[0], chosen)
 
-    def _layer_pass(self, attribute_to_layer_input: bool, keep_graph: bool = False) -> LayerPass:
+    def _forward_pass(self, attribute_to_layer_input: bool, keep_graph: bool = False) -> ForwardPass:
         layers = self.layer if isinstance(self.layer, list) else [self.layer]
-        return LayerPass(
+        return ForwardPass(
             self.forward_func, layers, self.device_ids, attribute_to_layer_input, self.reshape_transform, keep_graph
         )
 
@@ -313,14 +318,14 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         formula = Formula(**formula_arguments)
         checks.check_flag("attribute_to_layer_input", attribute_to_layer_input)
         create_graph = bool(checks.check_grad_kwargs(grad_kwargs).get("create_graph"))
-        with exclusive_pass(), torch.set_grad_enabled(create_graph):
+        with exclusive_access(), torch.set_grad_enabled(create_graph):
             question = _question(inputs, targets, additional_forward_args, grad_kwargs, formula)
             noise = noise_request.noise(question.inputs) if noise_request else None
-            layer_pass = self._layer_pass(attribute_to_layer_input, keep_graph=create_graph)
+            forward_pass = self._forward_pass(attribute_to_layer_input, keep_graph=create_graph)
             if create_graph:
                 auto = noise is not None and noise.tolerance is not None
-                checks.check_create_graph(question.exact, auto, layer_pass.has_replicas)
-            parts = sample_layers(layer_pass, question, noise, formula.standard_error)
+                checks.check_create_graph(question.exact, auto, forward_pass.has_replicas)
+            parts = sample_layers(forward_pass, question, noise, formula.standard_error)
             wanted = noise if noise_request and noise_request.return_statistics else None
             order = torch.cat([part.examples for part in parts]).argsort()
             explanations = [
@@ -328,6 +333,8 @@ class _LayerCamPlusPlus(LayerAttribution, GradientAttribution):
                 for same in zip(*(part.samples for part in parts), strict=True)
             ]
             _check_finite([explanation.maps for explanation in explanations])
+            if self.reshape_transform is not None:
+                _warn_of_zero_gradients([sample.moments for part in parts for sample in part.samples])
         return _nested(explanations, len(question.targets), parts[0].tensors)
 
 
@@ -407,6 +414,16 @@ def _closed_form_error(closed: LayerSample, exact: LayerSample, chosen: Tensor) 
     terms = (alpha_coefficients(d2, d3, scaled) * d1, alpha_coefficients(c2, c3, scaled) * c1)
     e1, e2, e3, of_terms = (relative_norm((c - d) * chosen, d * chosen) for d, c in (*parts, terms))
     return ClosedFormError(e1, e2, e3, of_terms, chosen.flatten(1).sum(1))
+
+
+def _warn_of_zero_gradients(moments: list[MomentSums]) -> None:
+    if any(bool((sums.scale == 0).all()) for sums in moments):
+        warnings.warn(
+            "layer: expected tokens that the score depends on, found a gradient of 0 at every position of the map, "
+            "which is all zero; after the last attention only the class token counts: explain what goes into it (its "
+            "normalization layer)",
+            stacklevel=5,
+        )
 
 
 def _check_finite(maps: list[Tensor]) -> None:

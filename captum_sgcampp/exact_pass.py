@@ -15,12 +15,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from tqdm import tqdm
 
 from captum_sgcampp.captum_internals import TargetType
-from captum_sgcampp.exact import along_entries
-from captum_sgcampp.graph import Graph
-from captum_sgcampp.model_pass import LayerPass, LayerRun
+from captum_sgcampp.model.autograd_graph import Graph
+from captum_sgcampp.model.decompositions import elementary_operations
+from captum_sgcampp.model.directional_derivatives import along_entries
+from captum_sgcampp.model.forward_pass import ForwardPass
+from captum_sgcampp.model.layer_gradients import LayerGradients
+from captum_sgcampp.model.saved_tensors import RunAgain
 from captum_sgcampp.moments import Derivatives
 from captum_sgcampp.noise import copies_of
-from captum_sgcampp.primitives import elementary_operations
 from captum_sgcampp.scores import AlongEntries, ScoreFunction, Softmax, true_derivatives
 from captum_sgcampp.targets import check_finite, check_output, class_logits, competitors, repeat_target, select_scores
 
@@ -76,15 +78,15 @@ class ExactPass:
     """Derivatives of the score along every single entry of the layers, one example and copy at a time.
 
     Args:
-        layer_pass: the model and the layers.
+        forward_pass: the model and the layers.
     """
 
-    def __init__(self, layer_pass: LayerPass) -> None:
-        if layer_pass.has_replicas:
+    def __init__(self, forward_pass: ForwardPass) -> None:
+        if forward_pass.has_replicas:
             raise RuntimeError(
                 "derivatives: expected a model on one device for 'exact', found DataParallel; give the model in it"
             )
-        self._layers = [_ExactLayer(single) for single in layer_pass.of_each_layer()]
+        self._layers = [_ExactLayer(single) for single in forward_pass.of_each_layer()]
 
     def derivatives(self, row: Row) -> list[Derivatives]:
         """For every target, every tensor of the layers: one row each."""
@@ -96,8 +98,8 @@ class ExactPass:
 class _ExactLayer:
     """One layer, and what was learnt of the model so far: how many rows fit, and how to get them."""
 
-    def __init__(self, layer_pass: LayerPass) -> None:
-        self._pass = layer_pass
+    def __init__(self, forward_pass: ForwardPass) -> None:
+        self._pass = forward_pass
         self._rows, self._tensors = 0, 0
         self._widens = True
 
@@ -110,6 +112,9 @@ class _ExactLayer:
             while True:
                 try:
                     return self._differentiate(row, masks)
+                except RunAgain as reason:
+                    self._pass.adapt_to(reason)
+                    continue
                 except torch.OutOfMemoryError as error:
                     if self._rows == 1:
                         raise RuntimeError(
@@ -140,13 +145,15 @@ class _ExactLayer:
             ]
 
     @contextmanager
-    def _run(self, row: Row) -> Iterator[LayerRun]:
+    def _run(self, row: Row) -> Iterator[LayerGradients]:
         """One pass with `rows` identical rows behind the layer."""
         with ExitStack() as stack:
             run = self._widened(row, stack) if self._widens and self._pass.can_widen and self._rows > 1 else None
             self._widens = run is not None or self._rows == 1
             if run is None:
-                run = stack.enter_context(self._pass.run(lambda: row.make_rows(self._rows), row.args(self._rows), 0))
+                run = stack.enter_context(
+                    self._pass.run(lambda: row.make_rows(self._rows), row.args(self._rows), clean_every=self._rows)
+                )
                 if not _rows_are_equal(run, row):
                     raise RuntimeError(
                         "forward_func: expected scores of each row that depend on that row alone, found equal rows "
@@ -154,12 +161,12 @@ class _ExactLayer:
                     )
             yield run
 
-    def _widened(self, row: Row, stack: ExitStack) -> LayerRun | None:
+    def _widened(self, row: Row, stack: ExitStack) -> LayerGradients | None:
         """One row in front of the layer; None where the model does not go on with several behind it."""
         attempt = ExitStack()
         try:
-            run: LayerRun = attempt.enter_context(
-                self._pass.run(lambda: row.make_rows(1), row.args(1), 0, rows_at_layer=self._rows)
+            run: LayerGradients = attempt.enter_context(
+                self._pass.run(lambda: row.make_rows(1), row.args(1), clean_every=1, rows_at_layer=self._rows)
             )
             usable = isinstance(run.output, Tensor) and run.output.dim() and len(run.output) == self._rows
             if usable and self._pass.can_widen and not run.goes_around() and _rows_are_equal(run, row):
@@ -175,13 +182,13 @@ class _ExactLayer:
 
 
 def _per_tensor(
-    run: LayerRun, target: TargetType, row: Row, masks: list[Tensor | None], more: bool
+    run: LayerGradients, target: TargetType, row: Row, masks: list[Tensor | None], more: bool
 ) -> list[Derivatives]:
     link, score = _scalar(run, target, row.score)
     check_finite(torch.isfinite(score).all())
     graphs = run.graphs(score)
     _check_graphs(score, graphs)
-    gradients = run.gradient(score, keep_graph=more, unused_is_zero=row.unused_is_zero, with_graph=True)
+    gradients = run.gradient(score, more=more, unused_is_zero=row.unused_is_zero, with_graph=True)
     with run.differentiating():
         return [
             true_derivatives(
@@ -191,11 +198,11 @@ def _per_tensor(
         ]
 
 
-def _is_pooled(run: LayerRun, graph: Graph, gradient: Tensor) -> bool:
+def _is_pooled(run: LayerGradients, graph: Graph, gradient: Tensor) -> bool:
     return not run.is_rearranged and graph.is_pooled(gradient.dim())
 
 
-def _scalar(run: LayerRun, target: TargetType, score: str | Softmax | ScoreFunction) -> tuple[str, Tensor]:
+def _scalar(run: LayerGradients, target: TargetType, score: str | Softmax | ScoreFunction) -> tuple[str, Tensor]:
     """A link and the scalar `s` of each row, `(rows,)`, that it is applied to."""
     output = run.output
     repeated = repeat_target(target, len(output), output.shape)
@@ -232,10 +239,12 @@ def _check_graphs(score: Tensor, graphs: list[Graph]) -> None:
             )
 
 
-def _along(run: LayerRun, number: int, gradient: Tensor, pooled: bool, mask: Tensor | None, row: Row) -> AlongEntries:
+def _along(
+    run: LayerGradients, number: int, gradient: Tensor, pooled: bool, mask: Tensor | None, row: Row
+) -> AlongEntries:
     """The derivatives of `s` along the entries of one tensor that have a part in the map: one row."""
     first = gradient.detach()[0]
-    unit = _largest(run.values[number])
+    unit = _largest(run.activations[number])
     wanted = torch.ones_like(first, dtype=torch.bool) if mask is None else mask.expand_as(first)
     entries = _entries(wanted & (first > 0) if row.positive_only else wanted, pooled)
     with tqdm(total=len(entries), desc="entries", leave=False, disable=not row.show_progress) as bar:
@@ -262,11 +271,11 @@ def _largest(values: Tensor) -> Tensor:
     return torch.where(largest > 0, largest, 1)
 
 
-def _rows_are_equal(run: LayerRun, row: Row) -> bool:
+def _rows_are_equal(run: LayerGradients, row: Row) -> bool:
     """Whether equal rows have equal scores and gradients, but for rounding, and no row depends on the others."""
     score = _scalar(run, row.targets[0], row.score)[1]
-    gradients = run.gradient(score, keep_graph=True, unused_is_zero=row.unused_is_zero)
-    of_first_row = run.gradient(score[:1], keep_graph=True, unused_is_zero=row.unused_is_zero)
+    gradients = run.gradient(score, more=True, unused_is_zero=row.unused_is_zero)
+    of_first_row = run.gradient(score[:1], more=True, unused_is_zero=row.unused_is_zero)
     equal = all(not bool((r - r[:1]).norm() > SAME_WITHIN * r.norm()) for r in (score.detach(), *gradients))
     return equal and all(not bool(g[1:].norm() > SAME_WITHIN * g.norm()) for g in of_first_row)
 

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from captum_sgcampp import checks
 from captum_sgcampp.attribution import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, TensorOrTuple
 from captum_sgcampp.captum_internals import TargetType, _format_output, log_usage
-from captum_sgcampp.model_pass import eager_models, exclusive_pass, usable_for_autograd
+from captum_sgcampp.model.model_access import eager_models, exclusive_access, usable_for_autograd
 from captum_sgcampp.noise import rewound_on_error
 from captum_sgcampp.product import multiply_by_map
 from captum_sgcampp.scores import Softmax
@@ -69,7 +69,7 @@ class _GuidedCamPlusPlus(GradientAttribution):
             map_arguments["return_statistics"] = True
         generator = map_arguments.get("generator")
         checks.check_generator(generator)
-        with exclusive_pass(), rewound_on_error(generator):
+        with exclusive_access(), rewound_on_error(generator):
             found = self.grad_cam.attribute(
                 inputs, target, additional_forward_args, relu_attributions=True, **map_arguments
             )

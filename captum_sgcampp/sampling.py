@@ -14,7 +14,9 @@ from tqdm import tqdm
 
 from captum_sgcampp.captum_internals import TargetType
 from captum_sgcampp.exact_pass import ExactPass, Row, own_score
-from captum_sgcampp.model_pass import LayerPass, LayerRun
+from captum_sgcampp.model.forward_pass import ForwardPass
+from captum_sgcampp.model.layer_gradients import LayerGradients
+from captum_sgcampp.model.saved_tensors import RunAgain
 from captum_sgcampp.moments import Derivatives, MomentSums, PowerSums
 from captum_sgcampp.noise import copies_of, draw_seed, noisy_rows, rewound_on_error
 from captum_sgcampp.scores import (
@@ -170,11 +172,11 @@ class _Picked(NamedTuple):
 ErrorOf = Callable[[LayerSample], Tensor]
 
 
-def sample_layers(layer_pass: LayerPass, question: Question, noise: Noise | None, error_of: ErrorOf) -> list[Part]:
+def sample_layers(forward_pass: ForwardPass, question: Question, noise: Noise | None, error_of: ErrorOf) -> list[Part]:
     """`A` and the moments for every target and every tensor of the layers.
 
     Args:
-        layer_pass: the model and the layers.
+        forward_pass: the model and the layers.
         question: what is explained.
         noise: how the copies are made; None (or silent noise) takes the clean example as the only copy.
         error_of: what `noise.tolerance` bounds.
@@ -183,12 +185,12 @@ def sample_layers(layer_pass: LayerPass, question: Question, noise: Noise | None
         One part; with a tolerance, one for every number of copies that was needed.
     """
     if noise is None:
-        return [_Sampling(layer_pass, question, None, 0).all(0)]
+        return [_Sampling(forward_pass, question, None, 0).all(0)]
     with rewound_on_error(noise.generator):
         seed = draw_seed(noise.generator)
         if noise.silent:
-            return [_Sampling(layer_pass, question, None, seed).all(0)]
-        sampling = _Sampling(layer_pass, question, noise, seed)
+            return [_Sampling(forward_pass, question, None, seed).all(0)]
+        sampling = _Sampling(forward_pass, question, noise, seed)
         if noise.tolerance is None:
             return [sampling.all(noise.nt_samples)]
         return list(_until_sure(sampling, noise, error_of))
@@ -238,11 +240,11 @@ class _Sampling:
         tensors: how many tensors each layer has.
     """
 
-    def __init__(self, layer_pass: LayerPass, question: Question, noise: Noise | None, seed: int) -> None:
+    def __init__(self, forward_pass: ForwardPass, question: Question, noise: Noise | None, seed: int) -> None:
         self.question = question
         self.samples: list[LayerSample] = []
         self.tensors: list[int] = []
-        self._layer_pass = layer_pass
+        self._forward_pass = forward_pass
         self._noise = noise
         self._seed = seed
         self._chunk = noise.chunk if noise else 1
@@ -273,6 +275,9 @@ class _Sampling:
         try:
             self._run(copies)
             return True
+        except RunAgain as reason:
+            self._forward_pass.adapt_to(reason)
+            return False
         except torch.OutOfMemoryError as error:
             self._explain_memory(error)
         # Out of the except block, so that the failed pass is no longer held by its traceback.
@@ -321,12 +326,12 @@ class _Sampling:
             for arg, per_example in zip(question.additional_args, question.per_example, strict=True)
         )
         every = repeats if clean else 0
-        with self._layer_pass.run(make_rows, args, clean_every=every, eager=question.exact) as run:
+        with self._forward_pass.run(make_rows, args, clean_every=every, eager=question.exact) as run:
             samples = self._start(run, repeats) if clean else self.samples
             needs_entries = question.exact and not self._is_piecewise_linear(run, repeats)
             derivatives = self._derivatives(run, repeats) if (copies or noise is None) and not needs_entries else []
         if needs_entries:
-            self.samples, self.tensors, self._exact_pass = samples, run.tensors, ExactPass(self._layer_pass)
+            self.samples, self.tensors, self._exact_pass = samples, run.tensors, ExactPass(self._forward_pass)
             self._run_exactly(copies)
             return
         if derivatives and not samples[0].moments.copies:
@@ -346,7 +351,7 @@ class _Sampling:
                 f"{self._chunk}"
             ) from error
 
-    def _start(self, run: LayerRun, repeats: int) -> list[LayerSample]:
+    def _start(self, run: LayerGradients, repeats: int) -> list[LayerSample]:
         question = self.question
         _check_activations(run, question.examples * repeats)
         for target in question.targets:
@@ -359,13 +364,13 @@ class _Sampling:
             for activation in run.activations
         ]
 
-    def _is_piecewise_linear(self, run: LayerRun, repeats: int) -> bool:
+    def _is_piecewise_linear(self, run: LayerGradients, repeats: int) -> bool:
         """Whether the closed form is exact: what the link is applied to is piecewise linear in the layer."""
         softmax = isinstance(self.question.score, Softmax)
         scores = (picked.output if softmax else picked.score for picked in self._picked(run, repeats))
         return all(graph.is_piecewise_linear() for score in scores for graph in run.graphs(score))
 
-    def _picked(self, run: LayerRun, repeats: int) -> Iterator[_Picked]:
+    def _picked(self, run: LayerGradients, repeats: int) -> Iterator[_Picked]:
         """The score of every target."""
         question = self.question
         for target in question.targets:
@@ -401,20 +406,21 @@ class _Sampling:
             show_progress=bool(noise and noise.show_progress),
         )
 
-    def _derivatives(self, run: LayerRun, repeats: int) -> list[Derivatives]:
+    def _derivatives(self, run: LayerGradients, repeats: int) -> list[Derivatives]:
         """For every target and every tensor of the layers."""
         question, picked = self.question, list(self._picked(run, repeats))
-        scores = [one.score for one in picked]
-        for score in scores:
-            self._finite = self._finite.to(score.device) & torch.isfinite(score.detach()).all()
+        for one in picked:
+            self._finite = self._finite.to(one.score.device) & torch.isfinite(one.score.detach()).all()
         if isinstance(question.score, Softmax):
             parts = [
-                _softmax(run, one.output, one.target, question, keep_graph=number + 1 < len(picked))
+                _softmax(run, one.output, one.target, question, more=number + 1 < len(picked))
                 for number, one in enumerate(picked)
             ]
         else:
-            gradients = run.gradients(scores, unused_is_zero=question.unused_is_zero, with_graph=question.create_graph)
-            parts = [_linked(question, score, g) for score, g in zip(scores, gradients, strict=True)]
+            parts = [
+                _linked(question, one.score, _gradients(run, one.score, question, more=number + 1 < len(picked)))
+                for number, one in enumerate(picked)
+            ]
         return [derivatives for part in parts for derivatives in part]
 
 
@@ -430,7 +436,7 @@ def _widened(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _check_activations(run: LayerRun, rows: int) -> None:
+def _check_activations(run: LayerGradients, rows: int) -> None:
     for shape in run.shapes:
         if len(shape) < 2:
             raise ValueError(f"layer: expected an activation of shape (N, K, ...), found {shape}")
@@ -445,19 +451,17 @@ def _linked(question: Question, score: Tensor, gradients: Sequence[Tensor]) -> t
     """The derivatives of the score link for every tensor of the layer."""
     link = _LINKS.get(question.score, identity_derivatives)
     values = _widened(score if question.create_graph else score.detach())
-    return tuple(link(values, _widened(g)) for g in gradients)
+    return tuple(link(values, g) for g in gradients)
 
 
-def _gradients(run: LayerRun, score: Tensor, question: Question, keep_graph: bool) -> list[Tensor]:
+def _gradients(run: LayerGradients, score: Tensor, question: Question, more: bool) -> list[Tensor]:
     """`g` for every tensor of the layers, in float32 or wider."""
-    gradients = run.gradient(
-        score, keep_graph=keep_graph, unused_is_zero=question.unused_is_zero, with_graph=question.create_graph
-    )
+    gradients = run.gradient(score, more=more, unused_is_zero=question.unused_is_zero, with_graph=question.create_graph)
     return [_widened(g) for g in gradients]
 
 
 def _softmax(
-    run: LayerRun, output: Tensor, target: TargetType, question: Question, keep_graph: bool
+    run: LayerGradients, output: Tensor, target: TargetType, question: Question, more: bool
 ) -> tuple[Derivatives, ...]:
     """The derivatives of the score link `softmax` for every tensor of the layer: one gradient per class."""
     assert isinstance(question.score, Softmax)
@@ -469,12 +473,12 @@ def _softmax(
     )
     margin = softmax_margin(values, position)
     picked = logits.gather(1, own[:, None])[:, 0]
-    own_gradients = _gradients(run, picked, question, keep_graph=True)
+    own_gradients = _gradients(run, picked, question, more=True)
     sums = [PowerSums(g) for g in own_gradients]
     rivals = [(number, column) for number, column in enumerate(columns.tolist()) if not bool((own == column).all())]
     for number, column in rivals:
-        more = keep_graph or (number, column) != rivals[-1]
-        gradients = _gradients(run, logits[:, column], question, more)
+        follows = more or (number, column) != rivals[-1]
+        gradients = _gradients(run, logits[:, column], question, follows)
         for total, other, mine in zip(sums, gradients, own_gradients, strict=True):
             total.add(margin.others[:, number], other - mine)
     return tuple(softmax_derivatives(margin, total) for total in sums)

@@ -133,6 +133,11 @@ def _neuron_mask_from_tensor(mask: Tensor, activation: Tensor) -> Tensor:
         raise TypeError(f"neurons: expected a tensor of dtype torch.bool, found {mask.dtype}")
     if tuple(mask.shape) == space:
         return mask
+    if mask.dim() == 1 and len(space) > 1:
+        raise ValueError(
+            f"neurons: expected a mask of the layer's spatial shape {space} or one that broadcasts to {shape}, found "
+            f"one dimension, {tuple(mask.shape)}; pass mask[None] for columns or mask[:, None] for rows"
+        )
     examples, maps = shape[:2]
     fits_space = all(size in (1, full) for size, full in zip(mask.shape[1:], space, strict=False))
     if mask.dim() == len(shape) - 1 and fits_space and len(mask) == examples != 1:

@@ -122,15 +122,17 @@ def check_rearrangement(transform: ReshapeTransform, shape: Sequence[int]) -> No
             )
 
 
-def check_channels_first(root: object, layer: nn.Module, shape: Sequence[int]) -> None:
-    """Raise where the layer's tensors have the feature maps in the last dimension and not in dimension 1.
+def check_channels_first(root: object, layer: nn.Module, shape: Sequence[int], input_dims: int) -> None:
+    """Raise where the layer's tensors have, or may have, the feature maps in the last dimension and not in dimension 1.
 
     Args:
         root: the model, where it is a module.
         layer: a module of it.
         shape: of its tensor.
+        input_dims: the largest number of dimensions of an input. What has images or volumes made to three dimensions
+            are tokens, whoever made them; better one refusal too many than a map of `(N, 1, C)`.
     """
-    if _channels_come_last(root, layer, shape):
+    if (len(shape) == 3 and input_dims > 3) or _channels_come_last(root, layer, shape):
         raise ValueError(
             f"layer: expected feature maps (N, K, *space), found {type(layer).__name__} with the "
             f"features last in shape {tuple(shape)}; give reshape_transform=TokenGrid() for tokens (N, T, C), "
@@ -165,12 +167,18 @@ def _last_is_features(module: nn.Module, shape: Sequence[int]) -> bool:
 
 
 def _norms_and_attention(module: nn.Module) -> list[nn.Module]:
-    """The modules inside that work on features in the last dimension. Subclasses of LayerNorm may permute first."""
+    """The modules inside that work on features in the last dimension. `LayerNorm2d` of torchvision and timm, which is
+    a subclass, works on dimension 1."""
     return [
         part
         for part in module.modules()
-        if isinstance(part, nn.MultiheadAttention) or (type(part) is nn.LayerNorm and len(part.normalized_shape) == 1)
+        if isinstance(part, nn.MultiheadAttention)
+        or (isinstance(part, nn.LayerNorm | nn.RMSNorm) and len(part.normalized_shape) == 1 and not _is_2d(part))
     ]
+
+
+def _is_2d(part: nn.Module) -> bool:
+    return type(part).__name__.endswith(("1d", "2d", "3d"))
 
 
 def _features(part: Any) -> int:

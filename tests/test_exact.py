@@ -15,9 +15,9 @@ from test_bad_input import left_as_it_was, refused
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, Softmax, exact_pass
-from captum_sgcampp.exact import along_entries
-from captum_sgcampp.graph import Graph
-from captum_sgcampp.primitives import elementary_operations
+from captum_sgcampp.model.autograd_graph import Graph
+from captum_sgcampp.model.decompositions import elementary_operations
+from captum_sgcampp.model.directional_derivatives import along_entries
 
 TARGET = 3
 WIDE = {"dtype": torch.float64}

@@ -255,9 +255,7 @@ def test_forms_of_neurons(neurons: object, expected: list[tuple[int, int]]) -> N
     assert [tuple(place) for place in mask.nonzero().tolist()] == expected
 
 
-@pytest.mark.parametrize(
-    "shape", [(5, 6), (1, 1, 5, 6), (2, 1, 5, 6), (2, 4, 5, 6), (4, 5, 6), (1, 5, 6), (1, 6), (6,)]
-)
+@pytest.mark.parametrize("shape", [(5, 6), (1, 1, 5, 6), (2, 1, 5, 6), (2, 4, 5, 6), (4, 5, 6), (1, 5, 6), (1, 6)])
 def test_masks_that_broadcast_are_taken(shape: tuple[int, ...]) -> None:
     mask = torch.zeros(shape, dtype=torch.bool)
     mask[..., 0] = True

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -359,15 +360,26 @@ def test_results_are_detached_and_inputs_untouched() -> None:
     assert not found.requires_grad and found.grad_fn is None and x.grad is None and x._version == version
 
 
-def test_the_network_in_front_of_the_layer_runs_without_a_graph() -> None:
+def test_the_network_before_the_layer_keeps_nothing_for_a_backward_pass() -> None:
     model = ConvNet()
-    modes: dict[str, bool] = {}
-    for name in ("conv1", "conv2"):
-        model.get_submodule(name).register_forward_hook(
-            lambda module, args, output, name=name: modes.__setitem__(name, output.requires_grad)
-        )
+    kept: list[weakref.ref[Tensor]] = []
+    alive: list[bool] = []
+    model.conv1.register_forward_hook(lambda module, args, output: kept.append(weakref.ref(output)))
+    model.conv2.register_forward_hook(lambda module, args, output: alive.append(kept[0]() is not None))
     smooth(model, model.relu1, images())
-    assert modes == {"conv1": False, "conv2": True}
+    assert alive[0] is False
+
+
+def test_buffers_that_the_model_computes_anew_have_no_graph_afterwards() -> None:
+    net = ConvNet()
+    net.register_buffer("last", torch.zeros(()))
+
+    def forward(module: nn.Module, args: Any, output: Tensor) -> None:
+        net.last = output.mean()
+
+    net.conv1.register_forward_hook(forward)
+    smooth(net, net.relu1, images())
+    assert net.last != 0 and not net.last.requires_grad
 
 
 def test_two_threads_explain_with_one_model_and_a_third_runs_it_undisturbed() -> None:
@@ -575,12 +587,12 @@ def test_sequences_of_checkpoints_are_no_reentrant_ones(expected: Tensor) -> Non
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent() -> None:
-    from captum_sgcampp import model_pass
+    from captum_sgcampp.model import model_access
 
     holding, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with model_pass._ONE_EXPLANATION:
+        with model_access._ONE_EXPLANATION:
             holding.set()
             done.wait(30)
 
@@ -590,7 +602,7 @@ def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent() -> None:
     child = os.fork()
     if child == 0:
         signal.alarm(20)
-        free = model_pass._ONE_EXPLANATION.acquire(timeout=5)
+        free = model_access._ONE_EXPLANATION.acquire(timeout=5)
         os._exit(0 if free else 1)
     _, status = os.waitpid(child, 0)
     done.set()
@@ -645,55 +657,16 @@ def test_models_that_read_the_memory_of_their_inputs_get_the_callers_memory_form
     )
 
 
-class BehindConvolution(ConvNet):
-    """Wants contiguous memory behind the first convolution."""
-
-    def __init__(self, demand: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.demand, self.calls = demand, 0
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        x = self.demand(self.relu1(self.conv1(x)))
-        x = self.pool(self.relu2(self.conv2(x)))
-        return self.fc2(self.relu3(self.fc1(x.flatten(1))))
-
-
-def demand_contiguous(x: Tensor) -> Tensor:
-    assert x.is_contiguous()
-    return x
-
-
-@pytest.mark.parametrize(
-    "demand", [lambda x: x.view(len(x), -1).view_as(x), demand_contiguous], ids=["view", "bare assertion"]
-)
-def test_a_model_that_wants_contiguous_memory_runs_without_channels_last_after_one_attempt(demand: Any) -> None:
-    model, net = BehindConvolution(demand), ConvNet().eval()
-    options: dict[str, Any] = {"nt_samples": 4, "nt_samples_batch_size": 2}
-    found, expected = (
-        LayerSmoothGradCamPlusPlus(m, m.relu2).attribute(images(), 1, generator=seeded(), **options)
-        for m in (model, net)
-    )
-    assert model.calls == 1 + 3
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
-
-
-def test_convolutions_on_a_cpu_get_the_channels_last_and_the_model_what_the_caller_gave() -> None:
-    net, model_inputs, layer_outputs = ConvNet().eval(), [], []
-    net.register_forward_pre_hook(lambda module, args: model_inputs.append(args[0].is_contiguous()))
-    net.conv2.register_forward_hook(
-        lambda module, args, out: layer_outputs.append(out.is_contiguous(memory_format=torch.channels_last))
-    )
-    attributions = LayerSmoothGradCamPlusPlus(net, net.relu1).attribute(
-        images(), 1, nt_samples=3, nt_samples_batch_size=2
-    )
-    assert model_inputs == [True, True] and layer_outputs == [True, True] and attributions.is_contiguous()
-    assert not net.conv1._forward_pre_hooks
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_model_works_in_the_memory_format_of_the_caller(memory_format: torch.memory_format) -> None:
+    net, seen = ConvNet().to(memory_format=memory_format), []
+    for layer in (net.conv1, net.conv2):
+        layer.register_forward_hook(
+            lambda module, args, output: seen.append(output.is_contiguous(memory_format=memory_format))
+        )
+    x = images().to(memory_format=memory_format)
+    attributions = LayerSmoothGradCamPlusPlus(net, net.relu1).attribute(x, 1, nt_samples=3, nt_samples_batch_size=2)
+    assert seen == [True] * 4 and attributions.is_contiguous()
 
 
 def test_backward_hooks_of_the_model_see_gradients_of_one_target_at_a_time() -> None:

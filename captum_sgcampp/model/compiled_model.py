@@ -15,7 +15,7 @@ import inspect
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from itertools import count
 from operator import is_
@@ -27,6 +27,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch._functorch import config as functorch_config
 from torch.fx.passes.split_module import split_module
+
+from captum_sgcampp.model.evaluation_mode import batch_dependence
 
 # What a model is compiled with: from a graph and example inputs, a function.
 Backend = Callable[..., Callable[..., Any]]
@@ -48,16 +50,18 @@ class SplitModel:
 
     def __init__(self, model: nn.Module, backend: Backend, layers: Sequence[nn.Module]) -> None:
         self.is_hopeless = False
+        self._other_hooks = _other_hooks(model)
         self._backend = backend
         self._layers = [ref(layer) for layer in layers]  # they may lead to the model, which is to be freed
         self._hooks = [_marking_hook(number) for number in range(len(layers))]
         own = _own_function(ref(model))
         self._call = torch.compile(own, backend=partial(_split_at_marks, backend))
 
-    def is_for(self, backend: Backend, layers: Sequence[nn.Module]) -> bool:
-        """Whether it is compiled by this backend and visits these layers."""
+    def is_for(self, model: nn.Module, backend: Backend, layers: Sequence[nn.Module]) -> bool:
+        """Whether it is compiled by this backend, visits these layers, and knows the hooks that the model has now."""
         known = [reference() for reference in self._layers]
-        return self._backend == backend and len(known) == len(layers) and all(map(is_, known, layers))
+        same = self._backend == backend and len(known) == len(layers) and all(map(is_, known, layers))
+        return same and self._other_hooks == _other_hooks(model)
 
     def __call__(self, rows: Sequence[Tensor], args: Sequence[Any], visits: Sequence[Visit]) -> Any:
         """The model's output for rows, from a pass that calls `visits`, one for each layer."""
@@ -76,6 +80,59 @@ class SplitModel:
             return self._call(*rows, *args)
 
 
+def _other_hooks(model: nn.Module) -> list[tuple[int, ...]]:
+    """The numbers of all forward hooks: code that was compiled is not compiled again when there are others."""
+    return [(*module._forward_pre_hooks, -1, *module._forward_hooks) for module in model.modules()]
+
+
+class CompiledPieces:
+    """A compiled model in pieces, for one call of `attribute`.
+
+    Args:
+        split: the pieces.
+    """
+
+    def __init__(self, split: SplitModel) -> None:
+        self._split = split
+        self._reason = ""
+
+    def output(self, rows: Sequence[Tensor], args: Sequence[Any], visits: Sequence[Visit]) -> Any:
+        """The model's output, with a graph from the layers on; None where that failed."""
+        try:
+            output = self._split(rows, args, visits)
+            return output if getattr(output, "requires_grad", True) else None
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of the model, which will raise it again, or of the compiler
+            inner = getattr(error, "inner_exception", error)
+            self._reason = f" ({type(inner).__name__}: {(str(inner).splitlines() or [''])[0]})"
+            return None
+
+    def give_up(self) -> None:
+        """The model ran eagerly where its pieces did not: warn, and do not try them again."""
+        self._split.is_hopeless = "stance" not in self._reason  # one that forbids to compile may not last
+        warnings.warn(
+            f"forward_func: expected a compiled model that can be cut at layer, found one that cannot{self._reason}; "
+            "it runs eagerly",
+            stacklevel=9,
+        )
+
+    def differentiating(self) -> AbstractContextManager[None]:
+        """To be held while gradients are taken."""
+        return several_gradients()
+
+
+def compiled_pieces(forward_func: nn.Module, layers: Sequence[nn.Module]) -> CompiledPieces | None:
+    """The pieces of a compiled model, where they can do what hooks do; None elsewhere."""
+    split = split_model(forward_func, layers)
+    if split is None:
+        return None
+    # What depends on the batch is refused where it is called.
+    modules = list(forward_func.modules())
+    unfit = (m._backward_hooks or m._backward_pre_hooks or batch_dependence(m) for m in modules)
+    return None if any(unfit) else CompiledPieces(split)
+
+
 _SPLIT_MODELS: WeakKeyDictionary[nn.Module, list[SplitModel]] = WeakKeyDictionary()
 
 
@@ -86,7 +143,7 @@ def split_model(forward_func: nn.Module, layers: Sequence[nn.Module]) -> SplitMo
     if backend is None:
         return None
     known = _SPLIT_MODELS.setdefault(model, [])
-    found = next((split for split in known if split.is_for(backend, layers)), None)
+    found = next((split for split in known if split.is_for(model, backend, layers)), None)
     if found is None:
         if not {id(layer) for layer in layers} <= {id(module) for module in model.modules()}:
             return None
@@ -202,12 +259,15 @@ def _split_at_marks(backend: Backend, graph: fx.GraphModule, example_inputs: Seq
 
 
 def _check_other_names(graph: fx.Graph) -> None:
-    """Refuse models that use the memory of a layer's output behind it in another way than as what the layer returned
-    (its input, where it works in place; views): the cut reaches them, but the compiler saw them without a graph."""
+    """Refuse models that use a layer's output in another way than as what the layer returned: other names of its memory
+    after the layer (views, its input where it works in place), and what was computed from it before the mark. The
+    piece before the mark has no graph that would know of them."""
     before: dict[fx.Node, int] = {}
     marked: dict[int, set[fx.Node]] = {}  # for the memory of each layer's output, what was made of it in front
     for node in graph.nodes:
         if node.target is _mark:
+            if set(node.args[0].users) != {node}:
+                raise RuntimeError("expected a model that uses what the layer returned, found other uses of it")
             memory = _memory(node.args[0])
             marked[memory] = {other for other, its in before.items() if its == memory}
         elif node.op != "output" and any(used in names for names in marked.values() for used in node.all_input_nodes):

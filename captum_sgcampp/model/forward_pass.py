@@ -1,0 +1,227 @@
+"""Runs the model and watches the layers: one forward pass, after which gradients can be taken.
+
+Plain autograd is the truth: the gradient is the total derivative of the score with respect to what the layer returned,
+so the network before the layer runs with a graph, whose saved tensors are dropped. Where a gradient does go through it
+(layers that return their input, or several tensors of which one is computed from another), they are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from enum import Enum, auto
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_sgcampp.model.evaluation_mode import training_layers_refused
+from captum_sgcampp.model.layer_gradients import LayerGradients
+from captum_sgcampp.model.layer_hook import LayerHook
+from captum_sgcampp.model.model_access import compiler_is_loaded, eager_models
+from captum_sgcampp.model.saved_tensors import DropSavedTensors, InputChangedInPlace, RunAgain, SavedTensorsDropped
+from captum_sgcampp.tokens import ReshapeTransform, check_channels_first, check_rearrangement
+
+if TYPE_CHECKING:  # it loads the compiler
+    from captum_sgcampp.model.compiled_model import CompiledPieces
+
+# Makes the inputs, one row per noisy sample, in memory that the model may change.
+MakeRows = Callable[[], tuple[Tensor, ...]]
+
+
+class _GraphBegins(Enum):
+    """Where the graph of a pass begins."""
+
+    AT_PARAMETERS = auto()
+    AT_INPUTS = auto()  # of frozen networks
+    AT_LAYER = auto()  # of networks that autograd refuses before the layer (`.numpy()`, `out=`)
+
+
+class ForwardPass:
+    """Runs `forward_func` and watches `layers`. One object serves one call of `attribute`.
+
+    Args:
+        forward_func: model or function, called with the inputs and then the additional arguments.
+        layers: the modules to watch.
+        device_ids: order of the devices of a `DataParallel` model.
+        attribute_to_layer_input: watch the layer's inputs, not its output.
+        reshape_transform: from the layer's tensors to `(rows, K, *space)`; None where they have that form.
+        keep_graph: keep the whole graph of the model, for maps that are to be differentiated.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layers: Sequence[nn.Module],
+        device_ids: list[int] | None = None,
+        attribute_to_layer_input: bool = False,
+        reshape_transform: ReshapeTransform | None = None,
+        keep_graph: bool = False,
+    ) -> None:
+        self._forward_func = forward_func
+        self._layers = layers
+        self._device_ids = device_ids or getattr(forward_func, "device_ids", None)
+        self._to_input = attribute_to_layer_input
+        self._reshape = reshape_transform
+        self._keep_graph = keep_graph
+        self._replicas = isinstance(forward_func, nn.DataParallel) or device_ids is not None
+        self._graph_begins = _GraphBegins.AT_INPUTS if self._is_frozen() else _GraphBegins.AT_PARAMETERS
+        self._keep_saved = keep_graph or self._replicas  # replicas run in other threads, where nothing is dropped
+        self._copy_input = False
+        self._first = True
+
+    def of_each_layer(self) -> list[ForwardPass]:
+        """A pass for each of the layers alone."""
+        return [
+            ForwardPass(self._forward_func, [layer], self._device_ids, self._to_input, self._reshape)
+            for layer in self._layers
+        ]
+
+    @property
+    def has_replicas(self) -> bool:
+        """Whether the model runs on several devices (`DataParallel`)."""
+        return self._replicas
+
+    @property
+    def can_widen(self) -> bool:
+        """Whether one row before the layer can be widened to several identical ones at the layer."""
+        own = self._to_input or self._replicas or self._keep_graph
+        return not own and self._graph_begins != _GraphBegins.AT_LAYER
+
+    def adapt_to(self, reason: RunAgain) -> None:
+        """From now on, keep what the network before the layer saves, or give the layer a copy of its input."""
+        self._keep_saved = self._keep_saved or isinstance(reason, SavedTensorsDropped)
+        self._copy_input = self._copy_input or isinstance(reason, InputChangedInPlace)
+
+    @contextmanager
+    def run(
+        self,
+        make_rows: MakeRows,
+        additional_args: tuple[Any, ...],
+        clean_every: int,
+        rows_at_layer: int = 0,
+        eager: bool = True,
+    ) -> Iterator[LayerGradients]:
+        """One pass. Gradients are enabled in the block, and the hooks stay until it ends: checkpoints run the layer
+        again while they are differentiated.
+
+        Args:
+            make_rows: makes the inputs.
+            additional_args: the arguments after them.
+            clean_every: keep the layer's values at rows 0, clean_every, 2 clean_every, ...; 0: keep none.
+            rows_at_layer: the model gets one row, and goes on after the layer with this many identical ones; 0: no.
+            eager: run compiled models eagerly: the graph is looked at, or differentiated more than once.
+
+        Raises:
+            RunAgain: while gradients are taken; the pass is to be run again, after `adapt_to`.
+        """
+        drop = DropSavedTensors()
+        own = (self._replicas, rows_at_layer, self._keep_graph, self._copy_input)
+        hooks = [LayerHook(layer, self._to_input, clean_every, *own, drop.end) for layer in self._layers]
+        pieces = None if eager else self._pieces
+        with torch.no_grad(), ExitStack() as stack:
+            output = self._compiled_output(pieces, hooks, make_rows, additional_args) if pieces else None
+            around_backward = pieces.differentiating if pieces and output is not None else nullcontext
+            if output is None:
+                stack.enter_context(eager_models())
+                for hook in hooks:
+                    stack.enter_context(hook.registered())
+                output = self._eager_output(hooks, drop, make_rows, additional_args)
+                if pieces and all(hook.is_reached() for hook in hooks):
+                    pieces.give_up()
+            for hook in hooks:
+                hook.check()
+            if self._first:
+                self._check_layout(hooks, max(x.dim() for x in make_rows()))
+            self._first = False
+            torch.set_grad_enabled(True)
+            stack.callback(self._detach_buffers)
+            yield LayerGradients(output, hooks, self._device_ids, self._reshape, around_backward)
+
+    @cached_property
+    def _pieces(self) -> CompiledPieces | None:
+        """The compiled model in pieces, where that can do what hooks do."""
+        own = self._to_input or self._replicas or self._keep_graph
+        if own or not isinstance(self._forward_func, nn.Module) or not compiler_is_loaded():
+            return None
+        from captum_sgcampp.model.compiled_model import compiled_pieces
+
+        return compiled_pieces(self._forward_func, self._layers)
+
+    def _compiled_output(
+        self, pieces: CompiledPieces, hooks: Sequence[LayerHook], make_rows: MakeRows, additional_args: tuple[Any, ...]
+    ) -> Any:
+        """The output of a compiled model in pieces; None, and not tried again, where that failed."""
+        output = pieces.output(make_rows(), additional_args, [hook.visit for hook in hooks])
+        if output is not None and all(hook.is_reached() for hook in hooks):
+            return output
+        self._pieces = None
+        for hook in hooks:
+            hook.reset()
+        return None
+
+    def _eager_output(
+        self,
+        hooks: Sequence[LayerHook],
+        drop: DropSavedTensors,
+        make_rows: MakeRows,
+        additional_args: tuple[Any, ...],
+    ) -> Any:
+        """The model's output, with a graph from the layers' tensors on that knows all their uses."""
+        refused: Exception | None = None
+        while True:
+            try:
+                output = self._call(drop, make_rows, additional_args)
+            except SavedTensorsDropped:  # the model takes gradients itself before the layer
+                self._keep_saved = True
+            except (RuntimeError, ValueError) as error:
+                if refused is not None or self._graph_begins == _GraphBegins.AT_LAYER or not _is_about_graphs(error):
+                    raise refused or error from None
+                refused, self._graph_begins = error, _GraphBegins.AT_LAYER
+            else:
+                if not all(hook.saves_as_usual for hook in hooks):
+                    self._keep_saved = True
+                elif self._graph_begins == _GraphBegins.AT_PARAMETERS and any(hook.lacks_graph for hook in hooks):
+                    self._graph_begins = _GraphBegins.AT_INPUTS
+                else:
+                    return output
+            for hook in hooks:
+                hook.reset()
+
+    def _call(self, drop: DropSavedTensors, make_rows: MakeRows, additional_args: tuple[Any, ...]) -> Any:
+        torch.set_grad_enabled(self._keep_graph)
+        rows = make_rows()
+        torch.set_grad_enabled(self._graph_begins != _GraphBegins.AT_LAYER)
+        if self._graph_begins == _GraphBegins.AT_INPUTS or self._to_input:
+            # A clone, because a model may not change a leaf in place.
+            rows = tuple(x.requires_grad_().clone() if x.is_floating_point() else x for x in rows)
+        with training_layers_refused() if self._first else nullcontext(), nullcontext() if self._keep_saved else drop:
+            return self._forward_func(*rows, *additional_args)
+
+    def _is_frozen(self) -> bool:
+        model = self._forward_func
+        modules = [model] if isinstance(model, nn.Module) else self._layers
+        return not any(parameter.requires_grad for module in modules for parameter in module.parameters())
+
+    def _check_layout(self, hooks: Sequence[LayerHook], input_dims: int) -> None:
+        for layer, hook in zip(self._layers, hooks, strict=True):
+            for tensor in next(iter(hook.tensors.values())):
+                if self._reshape is None:
+                    check_channels_first(self._forward_func, layer, tensor.passed.shape, input_dims)
+                else:
+                    check_rearrangement(self._reshape, tensor.passed.shape)
+
+    def _detach_buffers(self) -> None:
+        """Buffers that the model computed anew in this pass have no graph afterwards."""
+        model = self._forward_func
+        for module in model.modules() if isinstance(model, nn.Module) and not self._keep_graph else ():
+            for name, buffer in module._buffers.items():
+                if buffer is not None and buffer.grad_fn is not None:
+                    module._buffers[name] = buffer.detach()
+
+
+def _is_about_graphs(error: Exception) -> bool:
+    """Whether the model does something before the layer that autograd refuses."""
+    text = str(error)
+    return any(part in text for part in ("requires grad", "require grad", "automatic differentiation", "inplace"))

@@ -1,0 +1,61 @@
+"""A graph without memory for the network before the layer: its nodes know every view and every use of the layer's
+tensor, but what they would keep for a backward pass is dropped, because no gradient goes further than the layer."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+
+class RunAgain(Exception):
+    """A gradient could not be taken after a pass that saves memory: the next one does without (see
+    `ForwardPass.adapt_to`)."""
+
+
+class SavedTensorsDropped(RunAgain):
+    """A gradient did go through the network before the layer."""
+
+
+class InputChangedInPlace(RunAgain):
+    """The model changed the layer's input in place, after the layer had saved it."""
+
+
+class DropSavedTensors:
+    """Drops in its block, on this thread, what autograd saves, until `end`."""
+
+    def __init__(self) -> None:
+        self._hooks = ExitStack()
+        self._is_active = self._is_asked = False
+
+    def __enter__(self) -> DropSavedTensors:
+        self._hooks.enter_context(saved_tensors_hooks(self._drop, _refuse))
+        self._is_active = True
+        return self
+
+    def __exit__(self, *exception: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._is_active = False
+        self._hooks.close()
+
+    def end(self) -> bool:
+        """Save as usual from here on. False where that cannot be: other hooks on saved tensors lie on top (those of an
+        activation checkpoint, or `save_on_cpu`), and these would go in their place."""
+        if not self._is_active:
+            return True
+        self._is_asked = False
+        with torch.enable_grad():
+            torch.ones((), requires_grad=True).exp()  # saves its result: whose hook is asked?
+        if self._is_asked:
+            self.__exit__()
+        return self._is_asked
+
+    def _drop(self, tensor: Tensor) -> None:
+        self._is_asked = True
+
+
+def _refuse(nothing: None) -> Any:
+    raise SavedTensorsDropped
