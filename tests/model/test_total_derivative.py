@@ -85,7 +85,7 @@ def relu_in_place() -> nn.Module:
     return nn.ReLU(inplace=True)
 
 
-# --- the layer's output is a view that somebody else holds ------------------------------------------------------------
+# --- the layer's output is a view that somebody else holds ---------------------------------------------------------
 
 
 def skips(self: Any, x: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ HELD_VIEWS = {
 }
 
 
-# --- layers that return several tensors, one computed from another ----------------------------------------------------
+# --- layers that return several tensors, one computed from another -------------------------------------------------
 
 
 def uses_both(self: Any, x: Tensor) -> Tensor:
@@ -239,7 +239,7 @@ SEVERAL = {
 }
 
 
-# --- layers that return their input -----------------------------------------------------------------------------------
+# --- layers that return their input --------------------------------------------------------------------------------
 
 
 def before(self: Any, x: Tensor) -> Tensor:
@@ -274,7 +274,7 @@ RETURNS_INPUT = {
 }
 
 
-# --- "A view was created in no_grad mode and is being modified inplace" -----------------------------------------------
+# --- "A view was created in no_grad mode and is being modified inplace" --------------------------------------------
 
 
 def adds_to_the_view(self: Any, x: Tensor) -> Tensor:
@@ -324,7 +324,7 @@ CRASHES = {
 }
 
 
-# --- what models see --------------------------------------------------------------------------------------------------
+# --- what models see -----------------------------------------------------------------------------------------------
 
 
 def strided(self: Any, x: Tensor) -> Tensor:
@@ -366,7 +366,7 @@ MEMORY = {
 }
 
 
-# --- in front of the layer, a model may do what needs no graph (worked before) ----------------------------------------
+# --- in front of the layer, a model may do what needs no graph (worked before) -------------------------------------
 
 
 def numpy_detached(self: Any, x: Tensor) -> Tensor:
@@ -456,7 +456,7 @@ TO_INPUT = [
 
 def captum_changes_nothing(build: Any, x: Tensor, to_input: bool = False) -> bool:
     """Whether the model computes the same with Captum's hook, which passes a clone on."""
-    model, layer = build()
+    model, _ = build()
     with torch.no_grad():
         undisturbed = model(x)[:, TARGETS[0]]
     return torch.allclose(captum_truth(*build(), x, TARGETS[0], to_input).scores, undisturbed, rtol=1e-12, atol=1e-12)
@@ -525,7 +525,7 @@ def test_the_expected_derivative_is_the_slope_of_the_score(case: str) -> None:
         assert torch.allclose((slopes[0] - slopes[1]) / 2e-5, gradient, rtol=1e-6, atol=1e-9)
 
 
-# --- timm ---------------------------------------------------------------------------------------------------------------
+# --- timm ------------------------------------------------------------------------------------------------------------
 
 
 def timm_model(name: str) -> nn.Module:
@@ -568,7 +568,7 @@ def test_ghostnet_shortcuts() -> None:
         model.requires_grad_(number % 2 == 0)
 
 
-# --- tensor hooks of the model ------------------------------------------------------------------------------------------
+# --- tensor hooks of the model ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["plain", "smooth"])
@@ -603,12 +603,12 @@ def test_tensor_hooks_of_the_model_are_called_once_per_target_with_plain_gradien
     assert all(gradient.shape == (2 if kind == "plain" else 4, 8, 6, 6) for gradient in kept)
     assert all(len(gradient.flatten().tolist()) == gradient.numel() for gradient in kept)
     assert all(bool(torch.isfinite(gradient).all()) for gradient in kept)
-    if kind == "plain":
+    if kind == "plain":  # in whatever order
         for gradient in expected:
             assert sum(torch.allclose(gradient, other, rtol=1e-12, atol=1e-14) for other in kept) == 1
 
 
-# --- DistributedDataParallel --------------------------------------------------------------------------------------------
+# --- DistributedDataParallel -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
