@@ -544,7 +544,6 @@ def photo(side: int = 64) -> Tensor:
     return torch.rand(2, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["stages.1.blocks.0.shortcut", "stages.2.blocks.1.drop_path"])
 def test_convnextv2_shortcut(name: str, kind: str) -> None:
@@ -665,7 +664,6 @@ def trained_model() -> nn.Module:
     return model
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", [LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus])
 @pytest.mark.parametrize("options", [{}, {"static_graph": True}, {"find_unused_parameters": True}], ids=str)
 @pytest.mark.parametrize("form", FORWARDS)
