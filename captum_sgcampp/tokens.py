@@ -122,17 +122,17 @@ def check_rearrangement(transform: ReshapeTransform, shape: Sequence[int]) -> No
             )
 
 
-def check_channels_first(root: object, layer: nn.Module, shape: Sequence[int], input_dims: int) -> None:
+def check_channels_first(root: object, layer: nn.Module, shape: Sequence[int], from_images: bool) -> None:
     """Raise where the layer's tensors have, or may have, the feature maps in the last dimension and not in dimension 1.
 
     Args:
         root: the model, where it is a module.
         layer: a module of it.
         shape: of its tensor.
-        input_dims: the largest number of dimensions of an input. What has images or volumes made to three dimensions
+        from_images: whether the inputs are images or volumes and the layer has no such tensor. Then three dimensions
             are tokens, whoever made them; better one refusal too many than a map of `(N, 1, C)`.
     """
-    if (len(shape) == 3 and input_dims > 3) or _channels_come_last(root, layer, shape):
+    if (len(shape) == 3 and from_images) or _channels_come_last(root, layer, shape):
         raise ValueError(
             f"layer: expected feature maps (N, K, *space), found {type(layer).__name__} with the "
             f"features last in shape {tuple(shape)}; give reshape_transform=TokenGrid() for tokens (N, T, C), "

@@ -20,7 +20,7 @@ from captum_sgcampp.model.evaluation_mode import training_layers_refused
 from captum_sgcampp.model.layer_gradients import LayerGradients
 from captum_sgcampp.model.layer_hook import LayerHook
 from captum_sgcampp.model.model_access import compiler_is_loaded, eager_models
-from captum_sgcampp.model.saved_tensors import DropSavedTensors, InputChangedInPlace, RunAgain, SavedTensorsDropped
+from captum_sgcampp.model.saved_tensors import ChangedInPlace, DropSavedTensors, RunAgain, SavedTensorsDropped
 from captum_sgcampp.tokens import ReshapeTransform, check_channels_first, check_rearrangement
 
 if TYPE_CHECKING:  # it loads the compiler
@@ -68,7 +68,7 @@ class ForwardPass:
         self._replicas = isinstance(forward_func, nn.DataParallel) or device_ids is not None
         self._graph_begins = _GraphBegins.AT_INPUTS if self._is_frozen() else _GraphBegins.AT_PARAMETERS
         self._keep_saved = keep_graph or self._replicas  # replicas run in other threads, where nothing is dropped
-        self._copy_input = False
+        self._copy = False
         self._first = True
 
     def of_each_layer(self) -> list[ForwardPass]:
@@ -90,9 +90,9 @@ class ForwardPass:
         return not own and self._graph_begins != _GraphBegins.AT_LAYER
 
     def adapt_to(self, reason: RunAgain) -> None:
-        """From now on, keep what the network before the layer saves, or give the layer a copy of its input."""
+        """From now on, keep what the network before the layer saves, or let the model go on with a copy of the layer's tensors."""
         self._keep_saved = self._keep_saved or isinstance(reason, SavedTensorsDropped)
-        self._copy_input = self._copy_input or isinstance(reason, InputChangedInPlace)
+        self._copy = self._copy or isinstance(reason, ChangedInPlace)
 
     @contextmanager
     def run(
@@ -117,7 +117,7 @@ class ForwardPass:
             RunAgain: while gradients are taken; the pass is to be run again, after `adapt_to`.
         """
         drop = DropSavedTensors()
-        own = (self._replicas, rows_at_layer, self._keep_graph, self._copy_input)
+        own = (self._replicas, rows_at_layer, self._keep_graph, self._copy)
         hooks = [LayerHook(layer, self._to_input, clean_every, *own, drop.end) for layer in self._layers]
         pieces = None if eager else self._pieces
         with torch.no_grad(), ExitStack() as stack:
@@ -206,11 +206,13 @@ class ForwardPass:
 
     def _check_layout(self, hooks: Sequence[LayerHook], input_dims: int) -> None:
         for layer, hook in zip(self._layers, hooks, strict=True):
-            for tensor in next(iter(hook.tensors.values())):
+            shapes = [tensor.passed.shape for tensor in next(iter(hook.tensors.values()))]
+            from_images = input_dims > 3 and all(len(shape) < 4 for shape in shapes)
+            for shape in shapes:
                 if self._reshape is None:
-                    check_channels_first(self._forward_func, layer, tensor.passed.shape, input_dims)
+                    check_channels_first(self._forward_func, layer, shape, from_images)
                 else:
-                    check_rearrangement(self._reshape, tensor.passed.shape)
+                    check_rearrangement(self._reshape, shape)
 
     def _detach_buffers(self) -> None:
         """Buffers that the model computed anew in this pass have no graph afterwards."""

@@ -13,7 +13,7 @@ from torch.autograd.graph import GradientEdge
 from captum_sgcampp.captum_internals import _reduce_list, _sort_key_list
 from captum_sgcampp.model.autograd_graph import Graph
 from captum_sgcampp.model.layer_hook import LayerHook, LayerTensor, reentrant_checkpoint
-from captum_sgcampp.model.saved_tensors import InputChangedInPlace
+from captum_sgcampp.model.saved_tensors import ChangedInPlace
 from captum_sgcampp.tokens import ReshapeTransform
 
 
@@ -134,6 +134,6 @@ class LayerGradients:
         except RuntimeError as error:
             if "use_reentrant=True" in str(error):
                 raise reentrant_checkpoint() from error
-            if "inplace operation" in str(error) and any(hook.may_pass_copies() for hook in self._hooks):
-                raise InputChangedInPlace from error
+            if "inplace operation" in str(error) and not all(hook.copy for hook in self._hooks):
+                raise ChangedInPlace from error
             raise

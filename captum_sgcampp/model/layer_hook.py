@@ -60,7 +60,7 @@ class LayerHook:
     ) -> None:
         self._layer, self._to_input, self._replicas = layer, to_input, replicas
         self._clean_every, self._rows_at_layer, self._keep_graph = clean_every, rows_at_layer, keep_graph
-        self._copy, self._reached = copy, reached
+        self.copy, self._reached = copy, reached
         self._thread = threading.get_ident()
         self._differentiating = False
         self._seen: list[ref[Tensor]] = []
@@ -104,10 +104,6 @@ class LayerHook:
             yield
         finally:
             self._differentiating = False
-
-    def may_pass_copies(self) -> bool:
-        """Whether a copy of the layer's input, not passed so far, could help a model that changes it in place."""
-        return self._to_input and not self._copy
 
     def is_reached(self) -> bool:
         """Whether the layer was reached, without a problem."""
@@ -166,7 +162,7 @@ class LayerHook:
         """The tensors to go on with, or None for those that passed."""
         if self._differentiating:
             again = "unpack_hook" in _checkpoint_frames()[0]
-            return tuple(_enter(tensor, self._copy).passed for tensor in tensors) if again else None
+            return tuple(_enter(tensor, self.copy).passed for tensor in tensors) if again else None
         if not self._is_ours(module) or self._problem is not None:
             return None
         device = tensors[0].device
@@ -181,7 +177,7 @@ class LayerHook:
         self.lacks_graph = torch.is_grad_enabled() and not all(tensor.requires_grad for tensor in tensors)
         self._seen += [ref(tensor) for tensor in tensors if not tensor._is_view()]
         torch.set_grad_enabled(True)  # for the rest of a `torch.no_grad()` block of the model
-        self.tensors[device] = tuple(_enter(tensor, self._copy) for tensor in tensors)
+        self.tensors[device] = tuple(_enter(tensor, self.copy) for tensor in tensors)
         if self._rows_at_layer and len(tensors) == 1:
             self.not_widened = [self.tensors[device][0].edge]
             self.tensors[device] = (_widened(tensors[0], self._rows_at_layer),)

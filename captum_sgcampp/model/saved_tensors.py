@@ -21,8 +21,8 @@ class SavedTensorsDropped(RunAgain):
     """A gradient did go through the network before the layer."""
 
 
-class InputChangedInPlace(RunAgain):
-    """The model changed the layer's input in place, after the layer had saved it."""
+class ChangedInPlace(RunAgain):
+    """The model changed the layer's tensor in place, after an operation had saved it: as in Captum, it gets a copy."""
 
 
 class DropSavedTensors:
