@@ -1,14 +1,19 @@
 """Smooth Grad-CAM++ and Grad-CAM++ for Captum."""
 
 from captum_sgcampp._version import __version__
-from captum_sgcampp.attribution import ClosedFormError, LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, TopFeatureMaps
-from captum_sgcampp.fusion import fuse_maps
-from captum_sgcampp.guided import GuidedGradCamPlusPlus, GuidedSmoothGradCamPlusPlus
-from captum_sgcampp.product import multiply_by_map
-from captum_sgcampp.scores import Softmax
-from captum_sgcampp.selection import box_to_neurons
-from captum_sgcampp.statistics import SamplingStatistics
-from captum_sgcampp.tokens import TokenGrid, channels_last_to_first
+from captum_sgcampp.attr.combine import multiply_by_map
+from captum_sgcampp.attr.fusion import fuse_maps
+from captum_sgcampp.attr.grad_cam_plus_plus import (
+    ClosedFormError,
+    LayerGradCamPlusPlus,
+    LayerSmoothGradCamPlusPlus,
+    TopFeatureMaps,
+)
+from captum_sgcampp.attr.guided_grad_cam_plus_plus import GuidedGradCamPlusPlus, GuidedSmoothGradCamPlusPlus
+from captum_sgcampp.attr.reshape_transforms import TokenGrid, channels_last_to_first
+from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
+from captum_sgcampp.functional.score_derivatives import Softmax
+from captum_sgcampp.functional.selection import box_to_neurons
 
 __all__ = [
     "ClosedFormError",

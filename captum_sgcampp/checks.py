@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from captum_sgcampp.scores import LINKS, Softmax
+from captum_sgcampp.functional.score_derivatives import LINKS, Softmax
 
 GRAD_KWARGS = ("allow_unused", "materialize_grads", "retain_graph", "create_graph", "is_grads_batched")
 

@@ -14,10 +14,11 @@ from reference import map_from_derivatives, relative_error, stencil_derivatives
 from test_bad_input import left_as_it_was, refused
 from torch import Tensor, nn
 
-from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, Softmax, exact_pass
+from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, Softmax
 from captum_sgcampp.model.autograd_graph import Graph
 from captum_sgcampp.model.decompositions import elementary_operations
 from captum_sgcampp.model.directional_derivatives import along_entries
+from captum_sgcampp.sampling import exact_derivatives
 
 TARGET = 3
 WIDE = {"dtype": torch.float64}
@@ -179,7 +180,7 @@ def test_closed_form_is_exact_behind_piecewise_linear_heads(
     options: Any = {"score": score, "attribute_to_layer_input": to_input}
     closed = method.attribute(x, [1, 3], **options)
     with monkeypatch.context() as patch:  # not one entry is needed
-        patch.setattr(exact_pass, "along_entries", None)
+        patch.setattr(exact_derivatives, "along_entries", None)
         assert relative_error(method.attribute(x, [1, 3], derivatives="exact", **options), closed) < 1e-12
     monkeypatch.setattr(Graph, "is_piecewise_linear", lambda self: False)
     assert relative_error(method.attribute(x, [1, 3], derivatives="exact", **options), closed) < 1e-9
@@ -224,7 +225,7 @@ def test_selected_entries_alone_are_differentiated(monkeypatch: pytest.MonkeyPat
         counts.append(len(entries))
         return along_entries(first, layer, entries, *rest)
 
-    monkeypatch.setattr(exact_pass, "along_entries", counted)
+    monkeypatch.setattr(exact_derivatives, "along_entries", counted)
     box = (slice(0, 2), slice(1, 3))
     whole = method.attribute(x, TARGET, derivatives="exact", attr_dim_summation=False)
     assert max(counts) < 3 * 16  # those with a negative derivative are left out
@@ -552,7 +553,7 @@ def test_where_memory_runs_out_fewer_entries_are_taken_at_a_time(
             raise torch.OutOfMemoryError("full")
         return along_entries(*args)
 
-    monkeypatch.setattr(exact_pass, "along_entries", short_of_memory)
+    monkeypatch.setattr(exact_derivatives, "along_entries", short_of_memory)
     with pytest.warns(UserWarning, match="derivatives: out of memory"):
         if failures == 99:
             with pytest.raises(RuntimeError, match=r"^derivatives: expected .*memory.*found"):

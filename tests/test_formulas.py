@@ -9,11 +9,16 @@ from networks import ConvNet, images
 from torch import Tensor
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, box_to_neurons
-from captum_sgcampp.moments import MomentSums, PowerSums, unit_scaled
-from captum_sgcampp.scores import exp_derivatives, sigmoid_derivatives, softmax_derivatives, softmax_margin
-from captum_sgcampp.selection import feature_map_mask, neuron_mask
-from captum_sgcampp.statistics import jackknife_standard_error, pole_shares
-from captum_sgcampp.weights import alpha_coefficients
+from captum_sgcampp.functional.class_map import alpha_coefficients
+from captum_sgcampp.functional.moments import MomentSums, PowerSums, unit_scaled
+from captum_sgcampp.functional.sampling_statistics import jackknife_standard_error, pole_shares
+from captum_sgcampp.functional.score_derivatives import (
+    exp_derivatives,
+    sigmoid_derivatives,
+    softmax_derivatives,
+    softmax_margin,
+)
+from captum_sgcampp.functional.selection import feature_map_mask, neuron_mask
 
 
 def along_one_entry(model: ConvNet, x: Tensor, entry: tuple[int, ...], link: str, target: int) -> list[float]:

@@ -10,7 +10,7 @@ from networks import ConvNet, TwoInputs, images
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
-from captum_sgcampp.noise import copies_of, default_chunk, noisy_rows, relative_sigma, standard_noise
+from captum_sgcampp.functional.noise import copies_of, default_chunk, noisy_rows, relative_sigma, standard_noise
 
 
 def received(model: nn.Module, layer: nn.Module, x: Tensor, seed: int = 7, **options: Any) -> tuple[Tensor, Tensor]:

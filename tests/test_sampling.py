@@ -11,7 +11,7 @@ from networks import ConvNet, PooledNet, TwoInputs, images
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, fuse_maps
-from captum_sgcampp.sampling import checkpoints
+from captum_sgcampp.sampling.sampler import checkpoints
 
 
 def seeded(seed: int = 0) -> torch.Generator:

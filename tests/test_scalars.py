@@ -18,7 +18,7 @@ from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, one_hot
 from captum_sgcampp import GuidedGradCamPlusPlus, LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 from captum_sgcampp.bundled import CLASSES, ShapesVGG, draw_scene, load_shapes_vgg
 from captum_sgcampp.bundled.network import normalise
-from captum_sgcampp.scalars import (
+from captum_sgcampp.scores import (
     CaptionLogProbability,
     Contrast,
     Counterfactual,

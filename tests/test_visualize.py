@@ -14,7 +14,7 @@ from networks import ConvNet, images
 from PIL import Image
 
 from captum_sgcampp import LayerGradCamPlusPlus
-from captum_sgcampp.visualize import compare_maps, show_feature_maps, show_neurons, upsampled
+from captum_sgcampp.visualization import compare_maps, show_feature_maps, show_neurons, upsampled
 
 
 def photo(height: int = 20, width: int = 30) -> Image.Image:

@@ -13,7 +13,7 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
-from captum_sgcampp.attribution import LayerGradCamPlusPlus
+from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
 from captum_sgcampp.metrics.maps import image_maps
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
+from captum_sgcampp.functional.moments import ratio
 from captum_sgcampp.metrics.maps import check_maps, positive_energy
-from captum_sgcampp.moments import ratio
 
 CELLS = 4
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captum_sgcampp.functional.moments import ratio
 from captum_sgcampp.metrics.maps import check_maps
-from captum_sgcampp.moments import ratio
 
 
 def sparseness(maps: Tensor) -> Tensor:

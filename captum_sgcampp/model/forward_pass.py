@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from captum_sgcampp.attr.reshape_transforms import ReshapeTransform, check_channels_first, check_rearrangement
 from captum_sgcampp.model.evaluation_mode import training_layers_refused
 from captum_sgcampp.model.layer_gradients import LayerGradients
 from captum_sgcampp.model.layer_hook import LayerHook
 from captum_sgcampp.model.model_access import compiler_is_loaded, eager_models
 from captum_sgcampp.model.saved_tensors import ChangedInPlace, DropSavedTensors, RunAgain, SavedTensorsDropped
-from captum_sgcampp.tokens import ReshapeTransform, check_channels_first, check_rearrangement
 
 if TYPE_CHECKING:  # it loads the compiler
     from captum_sgcampp.model.compiled_model import CompiledPieces
@@ -90,7 +90,7 @@ class ForwardPass:
         return not own and self._graph_begins != _GraphBegins.AT_LAYER
 
     def adapt_to(self, reason: RunAgain) -> None:
-        """From now on, keep what the network before the layer saves, or let the model go on with a copy of the layer's tensors."""
+        """From now on, keep what the network before the layer saves, or go on with a copy of the layer's tensors."""
         self._keep_saved = self._keep_saved or isinstance(reason, SavedTensorsDropped)
         self._copy = self._copy or isinstance(reason, ChangedInPlace)
 

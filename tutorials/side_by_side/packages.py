@@ -20,7 +20,7 @@ from torch import Generator, Tensor, nn
 from torchcam.methods import GradCAMpp, SmoothGradCAMpp
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
-from captum_sgcampp.noise import draw_seed, relative_sigma, standard_noise
+from captum_sgcampp.functional.noise import draw_seed, relative_sigma, standard_noise
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _given_noise(case: Case) -> Any:
     def given(seed: int, copy: int, input_index: int, like: Tensor) -> Tensor:
         return case.noise[copy] / sigma
 
-    return patch("captum_sgcampp.noise.standard_noise", given)
+    return patch("captum_sgcampp.functional.noise.standard_noise", given)
 
 
 def torchcam(case: Case) -> Tensor:

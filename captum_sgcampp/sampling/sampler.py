@@ -13,13 +13,9 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from captum_sgcampp.captum_internals import TargetType
-from captum_sgcampp.exact_pass import ExactPass, Row, own_score
-from captum_sgcampp.model.forward_pass import ForwardPass
-from captum_sgcampp.model.layer_gradients import LayerGradients
-from captum_sgcampp.model.saved_tensors import RunAgain
-from captum_sgcampp.moments import Derivatives, MomentSums, PowerSums
-from captum_sgcampp.noise import copies_of, draw_seed, noisy_rows, rewound_on_error
-from captum_sgcampp.scores import (
+from captum_sgcampp.functional.moments import Derivatives, MomentSums, PowerSums
+from captum_sgcampp.functional.noise import copies_of, draw_seed, noisy_rows, rewound_on_error
+from captum_sgcampp.functional.score_derivatives import (
     ScoreFunction,
     Softmax,
     exp_derivatives,
@@ -28,7 +24,18 @@ from captum_sgcampp.scores import (
     softmax_derivatives,
     softmax_margin,
 )
-from captum_sgcampp.targets import check_finite, check_output, class_logits, competitors, repeat_target, select_scores
+from captum_sgcampp.model.forward_pass import ForwardPass
+from captum_sgcampp.model.layer_gradients import LayerGradients
+from captum_sgcampp.model.saved_tensors import RunAgain
+from captum_sgcampp.sampling.exact_derivatives import ExactPass, Row, own_score
+from captum_sgcampp.sampling.targets import (
+    check_finite,
+    check_output,
+    class_logits,
+    competitors,
+    repeat_target,
+    select_scores,
+)
 
 # The score link softmax warns beyond this many gradients in one call.
 MANY_GRADIENTS = 1000

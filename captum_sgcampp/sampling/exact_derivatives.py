@@ -15,16 +15,23 @@ from torch.autograd.graph import saved_tensors_hooks
 from tqdm import tqdm
 
 from captum_sgcampp.captum_internals import TargetType
+from captum_sgcampp.functional.moments import Derivatives
+from captum_sgcampp.functional.noise import copies_of
+from captum_sgcampp.functional.score_derivatives import AlongEntries, ScoreFunction, Softmax, true_derivatives
 from captum_sgcampp.model.autograd_graph import Graph
 from captum_sgcampp.model.decompositions import elementary_operations
 from captum_sgcampp.model.directional_derivatives import along_entries
 from captum_sgcampp.model.forward_pass import ForwardPass
 from captum_sgcampp.model.layer_gradients import LayerGradients
 from captum_sgcampp.model.saved_tensors import RunAgain
-from captum_sgcampp.moments import Derivatives
-from captum_sgcampp.noise import copies_of
-from captum_sgcampp.scores import AlongEntries, ScoreFunction, Softmax, true_derivatives
-from captum_sgcampp.targets import check_finite, check_output, class_logits, competitors, repeat_target, select_scores
+from captum_sgcampp.sampling.targets import (
+    check_finite,
+    check_output,
+    class_logits,
+    competitors,
+    repeat_target,
+    select_scores,
+)
 
 # Rows behind the layer fill at most this many bytes with what the backward passes keep, as far as one forward pass
 # tells: the second and third derivative keep about six times as much as the first.

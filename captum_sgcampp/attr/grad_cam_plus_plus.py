@@ -13,19 +13,24 @@ from captum.attr import GradientAttribution, LayerAttribution
 from torch import Generator, Tensor, nn
 
 from captum_sgcampp import checks
+from captum_sgcampp.attr.options import ClassMap, Formula
+from captum_sgcampp.attr.reshape_transforms import ReshapeTransform
 from captum_sgcampp.captum_internals import TargetType, _format_additional_forward_args, _format_output, log_usage
-from captum_sgcampp.formula import ClassMap, Formula
+from captum_sgcampp.functional.class_map import alpha_coefficients
+from captum_sgcampp.functional.moments import MomentSums
+from captum_sgcampp.functional.noise import absolute_sigma, default_chunk, relative_sigma, rewound_on_error
+from captum_sgcampp.functional.sampling_statistics import (
+    JACKKNIFE_GROUPS,
+    SamplingStatistics,
+    pole_shares,
+    relative_norm,
+)
+from captum_sgcampp.functional.score_derivatives import ScoreFunction, Softmax
+from captum_sgcampp.functional.selection import FeatureMaps, Neurons, random_entries
 from captum_sgcampp.model.forward_pass import ForwardPass
 from captum_sgcampp.model.model_access import exclusive_access, usable_for_autograd
-from captum_sgcampp.moments import MomentSums
-from captum_sgcampp.noise import absolute_sigma, default_chunk, relative_sigma, rewound_on_error
-from captum_sgcampp.sampling import LEAST_COPIES, LayerSample, Noise, Question, sample_layers
-from captum_sgcampp.scores import ScoreFunction, Softmax
-from captum_sgcampp.selection import FeatureMaps, Neurons, random_entries
-from captum_sgcampp.statistics import JACKKNIFE_GROUPS, SamplingStatistics, pole_shares, relative_norm
-from captum_sgcampp.targets import normal_target
-from captum_sgcampp.tokens import ReshapeTransform
-from captum_sgcampp.weights import alpha_coefficients
+from captum_sgcampp.sampling.sampler import LEAST_COPIES, LayerSample, Noise, Question, sample_layers
+from captum_sgcampp.sampling.targets import normal_target
 
 TensorOrTuple = Tensor | tuple[Tensor, ...]
 

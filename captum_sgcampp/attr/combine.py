@@ -7,7 +7,7 @@ from typing import TypeVar
 from captum.attr import LayerAttribution
 from torch import Tensor
 
-from captum_sgcampp.fusion import LINEAR
+from captum_sgcampp.attr.fusion import LINEAR
 
 Attributions = TypeVar("Attributions", Tensor, tuple[Tensor, ...])
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from captum_sgcampp.moments import ratio
+from captum_sgcampp.functional.moments import ratio
 
 # The jackknife leaves out one of at most this many groups of copies at a time, so its memory does not grow with n.
 JACKKNIFE_GROUPS = 10

@@ -11,15 +11,15 @@ from captum.attr import GradientAttribution, GuidedBackprop
 from torch import Generator, Tensor, nn
 
 from captum_sgcampp import checks
-from captum_sgcampp.attribution import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, TensorOrTuple
+from captum_sgcampp.attr.combine import multiply_by_map
+from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, TensorOrTuple
+from captum_sgcampp.attr.reshape_transforms import ReshapeTransform
 from captum_sgcampp.captum_internals import TargetType, _format_output, log_usage
+from captum_sgcampp.functional.noise import rewound_on_error
+from captum_sgcampp.functional.score_derivatives import Softmax
+from captum_sgcampp.functional.selection import FeatureMaps, Neurons
 from captum_sgcampp.model.model_access import eager_models, exclusive_access, usable_for_autograd
-from captum_sgcampp.noise import rewound_on_error
-from captum_sgcampp.product import multiply_by_map
-from captum_sgcampp.scores import Softmax
-from captum_sgcampp.selection import FeatureMaps, Neurons
-from captum_sgcampp.targets import normal_target
-from captum_sgcampp.tokens import ReshapeTransform
+from captum_sgcampp.sampling.targets import normal_target
 
 
 class _GuidedCamPlusPlus(GradientAttribution):

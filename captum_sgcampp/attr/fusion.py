@@ -8,7 +8,7 @@ import torch
 from captum.attr import LayerAttribution
 from torch import Tensor
 
-from captum_sgcampp.statistics import of_norm_one
+from captum_sgcampp.functional.sampling_statistics import of_norm_one
 
 # Linear interpolation in `torch.nn.functional.interpolate`, by the number of spatial dimensions.
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from captum_sgcampp import checks
-from captum_sgcampp.moments import MeanDerivatives
-from captum_sgcampp.sampling import LayerSample
-from captum_sgcampp.scores import ScoreFunction, Softmax
-from captum_sgcampp.selection import FeatureMaps, Neurons, selection_mask
-from captum_sgcampp.statistics import jackknife_standard_error
-from captum_sgcampp.weights import alpha_coefficients, feature_map_weights, weighted_maps
+from captum_sgcampp.functional.class_map import alpha_coefficients, feature_map_weights, weighted_maps
+from captum_sgcampp.functional.moments import MeanDerivatives
+from captum_sgcampp.functional.sampling_statistics import jackknife_standard_error
+from captum_sgcampp.functional.score_derivatives import ScoreFunction, Softmax
+from captum_sgcampp.functional.selection import FeatureMaps, Neurons, selection_mask
+from captum_sgcampp.sampling.sampler import LayerSample
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The loop: noisy rows, forward pass, gradients of the score, moments."""
