@@ -1,4 +1,4 @@
-"""`captum_sgcampp.images`: what is read is compared with pixel values computed here, never with the reader's own."""
+"""`vision.images`: what is read is compared with pixel values computed here, never with the reader's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageCms, ImageFile, features
 from torchvision.transforms._presets import ImageClassification
 
-from captum_sgcampp.images import (
+from captum_sgcampp.vision.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     MAX_PIXELS,

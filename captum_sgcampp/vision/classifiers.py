@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from captum_sgcampp.bundled import CLASSES, load_shapes_vgg
 from captum_sgcampp.bundled.network import preprocess
 from captum_sgcampp.bundled.scenes import SIZE
-from captum_sgcampp.images import classifier_input, shown_crop
+from captum_sgcampp.vision.images import classifier_input, shown_crop
 
 BUNDLED = "shapes"
 

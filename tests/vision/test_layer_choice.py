@@ -7,7 +7,7 @@ import torch
 import torchvision
 from networks import ConvNet, PooledNet, images
 
-from captum_sgcampp.layers import deepest_layer, inner_layer, noise_acts
+from captum_sgcampp.vision.layer_choice import deepest_layer, inner_layer, noise_acts
 
 
 @pytest.mark.parametrize(
