@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.images import IMAGENET_MEAN, IMAGENET_STD, classifier_input, shown_crop
+from captum_sgcampp.vision.images import classifier_input, shown_crop
 
 
 def classifier_from_factory(text: str) -> Classifier:
@@ -22,10 +21,10 @@ def classifier_from_factory(text: str) -> Classifier:
     if not isinstance(made, nn.Module):
         raise TypeError(f"--model-factory: expected a torch.nn.Module or a Classifier, found {type(made).__name__}")
     count = _class_count(made.eval())
-    prepare = partial(classifier_input, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     function, _, argument = text.rpartition(":")[2].partition("=")
     name = argument or function
-    return Classifier(name, made, [f"class {k}" for k in range(count)], prepare, shown_crop, independent=False)
+    classes = [f"class {k}" for k in range(count)]
+    return Classifier(name, made, classes, classifier_input, shown_crop, independent=False)
 
 
 def _class_count(model: nn.Module) -> int:
