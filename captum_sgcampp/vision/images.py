@@ -207,7 +207,7 @@ def _open(stream: IO[bytes], name: str) -> ImageFile:
     Image.init()
     stream.seek(0)
     start = stream.read(16)
-    signed = [kind for kind in Image.OPEN if _has_signature(kind, start)]
+    signed = [kind for kind in Image.ID if _has_signature(kind, start)]
     found = [f"{kind}, a format that is not read" for kind in signed if kind not in FORMATS]
     for kind in (kind for kind in FORMATS if kind in (*signed, "TGA")):
         stream.seek(0)
