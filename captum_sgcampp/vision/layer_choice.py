@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ class _Visit:
 def deepest_layer(model: nn.Module, example: Tensor) -> str:
     """The deepest feature layer whose maps are larger than 1 x 1: the name of the module that finishes last.
 
-    Maps behind a further pooling, and class maps (as many as there are scores), are not taken, nor modules that are
+    Maps after a further pooling, and class maps (as many as there are scores), are not taken, nor modules that are
     called more than once.
 
     Args:
@@ -48,7 +49,7 @@ def deepest_layer(model: nn.Module, example: Tensor) -> str:
 
 
 def inner_layer(model: nn.Module, example: Tensor, layer: str) -> str | None:
-    """The deepest layer in front of `layer` with larger maps and no negative values; None where there is none.
+    """The deepest layer before `layer` with larger maps and no negative values; None where there is none.
 
     Args and errors as `deepest_layer`.
     """
@@ -122,7 +123,7 @@ def _feature_visits(model: nn.Module, example: Tensor) -> list[_Visit]:
     ]
 
 
-def _observer(visits: list[_Visit], name: str):  # type: ignore[no-untyped-def]
+def _observer(visits: list[_Visit], name: str) -> Callable[[nn.Module, object, object], None]:
     def observe(module: nn.Module, args: object, output: object) -> None:
         if isinstance(output, Tensor) and output.is_floating_point():
             visits.append(_Visit(name, module, tuple(output.shape), bool((output >= 0).all())))
