@@ -1,4 +1,4 @@
-"""The command line: `captum-sgcampp explain`, `evaluate` and `benchmark`."""
+"""The command line: `captum-sgcampp explain` and `captum-sgcampp evaluate`."""
 
 from __future__ import annotations
 
@@ -17,22 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, __version__, box_to_neurons
-from captum_sgcampp.benchmark import (
-    AXES,
-    CASES,
-    MODES,
-    Setting,
-    grow,
-    growth_figure,
-    growth_report,
-    measure,
-    memory_report,
-    report,
-    threads,
-)
 from captum_sgcampp.bundled import draw_scene
-from captum_sgcampp.checks import check_count
-from captum_sgcampp.classifiers import BUNDLED, Classifier, load_classifier, torchvision_names, usable_device
+from captum_sgcampp.classifiers import BUNDLED, Classifier, load_classifier, usable_device
 from captum_sgcampp.evaluation import add_command as add_evaluate
 from captum_sgcampp.images import read_image
 from captum_sgcampp.layers import deepest_layer, inner_layer, named_layer, noise_acts
@@ -108,74 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_output_arguments(explained)
     explained.set_defaults(run=explain)
     add_evaluate(commands)
-    _add_benchmark(commands)
     return parser
-
-
-def _add_benchmark(commands: Any) -> None:
-    parser = commands.add_parser(
-        "benchmark",
-        help="measure the cost",
-        description="Time Smooth Grad-CAM++ against bare inference and the installed peers (captum, torchcam, "
-        "grad-cam), in turn in one process; prints medians of ratios as a table in Markdown. Weights are random.",
-    )
-    parser.add_argument("--network", nargs="+", metavar="NAME:LAYER", help="as resnet18:layer4 (default: eight)")
-    parser.add_argument("--nt-samples", type=int, default=8, metavar="N", help="noisy copies (default: 8)")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images (default: 1)")
-    parser.add_argument("--size", type=int, default=224, metavar="N", help="height and width (default: 224)")
-    parser.add_argument("--targets", type=int, default=1, metavar="N", help="targets in one call (default: 1)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds after the warm-up (default: 3)")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: torch's)")
-    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
-    parser.add_argument("--mode", choices=MODES, default="float32", help="bfloat16: autocast and channels_last")
-    parser.add_argument(
-        "--growth",
-        type=Path,
-        metavar="FILE",
-        help="instead: how the cost of one network grows with copies, images, targets and layers (NAME:LAYER,LAYER,..."
-        "), as tables and as a plot into this file",
-    )
-    parser.add_argument("--memory", action="store_true", help="instead: extra peak memory in fresh processes")
-    parser.set_defaults(run=benchmark)
-
-
-def benchmark(arguments: argparse.Namespace) -> None:
-    """The command `benchmark`: measures and prints."""
-    names = ("nt_samples", "batch", "size", "rounds", "device", "mode", "targets")
-    for name in ("nt_samples", "batch", "size", "rounds", "targets"):
-        check_count(f"--{name.replace('_', '-')}", getattr(arguments, name))
-    usable_device(arguments.device)
-    setting = Setting(**{name: getattr(arguments, name) for name in names})
-    cases = [_case(text) for text in arguments.network] if arguments.network else list(CASES)
-    with threads(arguments.threads):
-        if arguments.memory:
-            print(memory_report(cases, setting, torch.get_num_threads()))
-            return
-        if arguments.growth:
-            _growth(*cases[0], setting, arguments.growth)
-            return
-        timings = []
-        for network, layer in cases:
-            print(f"measuring {network} {layer}", file=sys.stderr)
-            timings.append(measure(network, layer, setting))
-        print(report(timings, setting))
-
-
-def _growth(network: str, layers: str, setting: Setting, path: Path) -> None:
-    names = layers.split(",")
-    points = {}
-    for axis in AXES:
-        print(f"measuring {network} {axis}", file=sys.stderr)
-        points[axis] = grow(network, names, axis, setting)
-    growth_figure(points, f"{network} {names[0]}, {setting.nt_samples} copies unless shown").savefig(path, dpi=120)
-    print(growth_report(network, names, points, setting))
-
-
-def _case(text: str) -> tuple[str, str]:
-    network, colon, layer = text.partition(":")
-    if not colon or network not in torchvision_names():
-        raise ValueError(f"--network: expected torchvision's name and a layer, as resnet18:layer4, found {text!r}")
-    return network, layer
 
 
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,11 +13,13 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from captum_sgcampp.bundled import Scene, draw_scene
-from captum_sgcampp.bundled.evaluate import evaluation_seeds
 from captum_sgcampp.classifiers import Classifier
 from captum_sgcampp.images import read_image
 from captum_sgcampp.metrics import sample_mosaics
 
+# Evaluation with seed 0 draws its scenes from here on; all seeds of training scenes are smaller.
+FIRST_EVALUATION_SEED = 3_000_000_000
+SEEDS_PER_RUN = 1_000_000  # how far the scenes of two evaluation seeds are apart; more cannot be asked for
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -180,6 +182,19 @@ def scene_subjects(classifier: Classifier, count: int, seed: int, device: torch.
         return Subject(name, inputs, targets[index], instances.any(0)[None], boxes[None], instances)
 
     return Subjects([f"scene {number}" for number in seeds], targets, load, [None] * count, f"{count} scenes")
+
+
+def evaluation_seeds(seed: int, count: int) -> range:
+    """Seeds of the scenes of one evaluation, none of which any training draws.
+
+    Args:
+        seed: of the evaluation, 0 or larger.
+        count: number of scenes, at most a million.
+    """
+    if seed < 0 or not 1 <= count <= SEEDS_PER_RUN:
+        raise ValueError(f"seed must be 0 or larger and scenes 1 to {SEEDS_PER_RUN}, got {seed} and {count}")
+    first = FIRST_EVALUATION_SEED + seed * SEEDS_PER_RUN
+    return range(first, first + count)
 
 
 def _most_frequent(scene: Scene) -> int:

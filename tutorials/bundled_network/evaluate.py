@@ -1,7 +1,7 @@
 r"""
 Measures the bundled network on scenes that it was not trained on.
 
-    python -m captum_sgcampp.bundled.evaluate --scenes 2000
+    python evaluate.py --scenes 2000
 
 The measure is the average precision of every class and its mean over the classes.
 """
@@ -20,14 +20,7 @@ from torch import nn
 
 from captum_sgcampp.bundled.network import load_shapes_vgg, normalise, read_network
 from captum_sgcampp.bundled.scenes import CLASSES, Scene, draw_scenes
-
-__all__ = ["FIRST_EVALUATION_SEED", "average_precision", "evaluate", "evaluation_seeds"]
-
-FIRST_EVALUATION_SEED = 3_000_000_000
-"""Evaluation with seed 0 draws its scenes from this seed on; all training seeds are smaller."""
-
-SEEDS_PER_RUN = 1_000_000
-"""How far the scenes of two evaluation seeds are apart; more scenes cannot be asked for."""
+from captum_sgcampp.evaluation.subjects import evaluation_seeds
 
 
 def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
@@ -84,24 +77,6 @@ def evaluate(network: nn.Module, scenes: Iterable[Scene]) -> list[float]:
         scores.append(_logits(network, batch))
     columns = zip(np.concatenate(labels).T, np.concatenate(scores).T, strict=True)
     return [average_precision(label, score) for label, score in columns]
-
-
-def evaluation_seeds(seed: int, count: int) -> range:
-    r"""
-    Seeds of the scenes of one evaluation, none of which any training draws.
-
-    Args:
-
-        seed (int): Seed of the evaluation, 0 or larger.
-        count (int): Number of scenes, at most a million.
-
-    Returns:
-        *range*: The seeds.
-    """
-    if seed < 0 or not 1 <= count <= SEEDS_PER_RUN:
-        raise ValueError(f"seed must be 0 or larger and scenes 1 to {SEEDS_PER_RUN}, got {seed} and {count}")
-    first = FIRST_EVALUATION_SEED + seed * SEEDS_PER_RUN
-    return range(first, first + count)
 
 
 def _batches(scenes: Iterable[Scene], size: int) -> Iterator[list[Scene]]:

@@ -1,26 +1,27 @@
-"""How the cost grows with the noisy copies, the batch, the targets and the layers of one call."""
+"""How the cost grows with the noisy samples, the batch, the targets and the layers of one call.
+
+Prints tables in Markdown and draws a plot.
+
+    python growth.py --threads 2 --network mobilenet_v2:features.18,features.14,features.7 --out growth.png
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from setting import Setting, compiled_if_asked_for, model_and_images, parsed, parser
+from tables import machine, markdown
+from timing import bare_inference, interleaved
 from torch import Tensor, nn
 
-from captum_sgcampp.attribution import LayerSmoothGradCamPlusPlus
-from captum_sgcampp.benchmark.speed import (
-    Setting,
-    bare_inference,
-    compiled_if_asked_for,
-    interleaved,
-    machine,
-    markdown,
-    model_and_images,
-)
+from captum_sgcampp import LayerSmoothGradCamPlusPlus
 
 # What grows, and its values.
 AXES: dict[str, tuple[int, ...]] = {
@@ -121,3 +122,24 @@ def growth_figure(points: dict[str, list[Point]], title: str) -> Figure:
     figure.axes[0].legend(fontsize=8)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, draw and print."""
+    made = parser(__doc__, "network", "nt-samples", "batch", "size", "rounds", "threads", "device", "mode")
+    made.add_argument("--out", type=Path, required=True, metavar="FILE", help="plot")
+    arguments, setting = parsed(made, argv)
+    network, text = arguments.network[0]
+    layers = text.split(",")
+    points = {}
+    for axis in AXES:
+        print(f"measuring {network} {axis}", file=sys.stderr)
+        points[axis] = grow(network, layers, axis, setting)
+    growth_figure(points, f"{network} {layers[0]}, {setting.nt_samples} copies unless shown").savefig(
+        arguments.out, dpi=120
+    )
+    print(growth_report(network, layers, points, setting))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 r"""
 Trains the bundled network from nothing but a seed.
 
-    python -m captum_sgcampp.bundled.train --seed 0 --out shapes_vgg.safetensors
+    python train.py --seed 0 --out shapes_vgg.safetensors
 
 The scenes are drawn once at the start and kept in memory; flips, quarter turns and swapped colour
 channels make every epoch see them differently. Two helpers make the training fast and are not
@@ -30,8 +30,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from captum_sgcampp.bundled.network import ShapesVGG, normalise
 from captum_sgcampp.bundled.scenes import CLASSES, SIZE, Scene, draw_scenes
-
-__all__ = ["FIRST_TRAINING_SEED", "Settings", "save", "train"]
 
 FIRST_TRAINING_SEED = 1_000_000_000
 """Training with seed 0 draws its scenes from this seed on; smaller seeds are never trained on."""

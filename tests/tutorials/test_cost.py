@@ -1,15 +1,18 @@
-"""The benchmark runs its contestants in turn and reports medians of ratios; it is never a test of speed."""
+"""The scripts of the cost page take turns and report medians of ratios; this is never a test of speed."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
 
+import growth
+import memory
 import pytest
+import speed
 import torch
-
-from captum_sgcampp.benchmark import AXES, BARE, EAGER_BARE, OURS, Setting, Timing, measure, memory_report, report
-from captum_sgcampp.cli import main
+from setting import Setting
+from speed import EAGER_BARE, OURS, Timing, measure, report
+from timing import BARE
 
 
 def test_ratio_is_the_median_of_the_ratios_of_the_rounds() -> None:
@@ -36,33 +39,38 @@ def test_compiled_models_are_compared_with_compiled_inference(monkeypatch: pytes
     assert "bare inference, not compiled" in report([timing], setting)
 
 
-def test_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    status = main(["benchmark", "--network", "resnet18:layer4", "--size", "64", "--nt-samples", "1", "--rounds", "1"])
+def test_speed_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    speed.main(["--network", "resnet18:layer4", "--size", "64", "--nt-samples", "1", "--rounds", "1"])
     out = capsys.readouterr().out
-    assert status == 0 and "| resnet18 | layer4 |" in out and "torch " in out
+    assert "| resnet18 | layer4 |" in out and "torch " in out
 
 
 def test_growth_is_measured_along_every_axis(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    for axis in AXES:
-        monkeypatch.setitem(AXES, axis, (1, 2))
+    for axis in growth.AXES:
+        monkeypatch.setitem(growth.AXES, axis, (1, 2))
     case, plot = "resnet18:layer4,layer3", tmp_path / "growth.png"
-    status = main(
-        ["benchmark", "--network", case, "--size", "32", "--nt-samples", "1", "--rounds", "1", "--growth", str(plot)]
-    )
+    growth.main(["--network", case, "--size", "32", "--nt-samples", "1", "--rounds", "1", "--out", str(plot)])
     out = capsys.readouterr().out
-    assert status == 0 and plot.stat().st_size > 5000
-    assert all(f"| {axis} | seconds | / with 1 | / bare inference |" in out for axis in AXES)
-    assert out.count("\n| 2 | ") == len(AXES)
+    assert plot.stat().st_size > 5000
+    assert all(f"| {axis} | seconds | / with 1 | / bare inference |" in out for axis in growth.AXES)
+    assert out.count("\n| 2 | ") == len(growth.AXES)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from Linux's /proc")
 def test_memory_is_measured_in_fresh_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("captum_sgcampp.benchmark.memory.RUNS", 1)
-    monkeypatch.setattr("captum_sgcampp.benchmark.memory.COPIES", (1,))
-    row = memory_report([("squeezenet1_1", "features.12")], Setting(size=64), threads=1).splitlines()[-1]
+    monkeypatch.setattr(memory, "RUNS", 1)
+    monkeypatch.setattr(memory, "COPIES", (1,))
+    row = memory.memory_report([("squeezenet1_1", "features.12")], Setting(size=64), threads=1).splitlines()[-1]
     assert all(0 < float(cell) < 2000 for cell in row.split("|")[3:5])
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_is_timed() -> None:
+    timing = measure("resnet18", "layer4", Setting(nt_samples=2, size=64, rounds=1, device="cuda", mode="bfloat16"))
+    assert {BARE, OURS} <= set(timing.seconds)
 
 
 @pytest.mark.parametrize(
@@ -70,5 +78,6 @@ def test_memory_is_measured_in_fresh_processes(monkeypatch: pytest.MonkeyPatch) 
     [["--network", "resnet18"], ["--network", "nothing:layer4"], ["--rounds", "0"], ["--device", "quantum"]],
 )
 def test_mistakes_are_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["benchmark", *arguments]) == 2
-    assert "expected" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        speed.main(arguments)
+    assert f"{arguments[0]}: expected" in capsys.readouterr().err

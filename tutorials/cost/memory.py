@@ -1,11 +1,17 @@
-"""Extra peak memory of one call, each in a fresh process (on Linux, or of the CUDA device)."""
+"""Extra peak memory of one call, each in a fresh process (on Linux, or of the CUDA device). Prints a table in Markdown.
+
+python memory.py --threads 2 --network resnet50:layer4
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
-from captum_sgcampp.benchmark.speed import Setting, machine, markdown
+import torch
+from setting import Setting, parsed, parser
+from tables import machine, markdown
 
 RUNS = 3
 COPIES = (8, 64)
@@ -59,7 +65,7 @@ def extra_peak(network: str, layer: str, method: str, copies: int, setting: Sett
     return int(done.stdout) / MIB
 
 
-def memory_report(cases: list[tuple[str, str]], setting: Setting, threads: int) -> str:
+def memory_report(cases: Sequence[tuple[str, str]], setting: Setting, threads: int) -> str:
     """A table in Markdown: the least of three runs for 8 and 64 copies, and for `NoiseTunnel` around `LayerGradCam`."""
     heads = ["network", "layer", *(f"n = {n}: MiB" for n in COPIES), f"NoiseTunnel, n = {COPIES[-1]}: MiB"]
     rows = []
@@ -69,3 +75,13 @@ def memory_report(cases: list[tuple[str, str]], setting: Setting, threads: int) 
         rows.append([network, layer, *(f"{value:.0f}" for value in (*ours, tunnel))])
     head = f"Extra peak memory of one call in a fresh process, least of {RUNS} runs (NoiseTunnel: one run)."
     return "\n".join([machine(setting), "", head, "", *markdown(heads, rows)])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    arguments, setting = parsed(parser(__doc__, "network", "size", "threads", "device"), argv)
+    print(memory_report(arguments.network, setting, torch.get_num_threads()))
+
+
+if __name__ == "__main__":
+    main()
