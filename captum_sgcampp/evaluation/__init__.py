@@ -6,6 +6,6 @@ Every image is measured on its own, with noise seeded by its name, and its resul
 starts. So a run that was stopped goes on where it was, and gives what an uninterrupted one gives.
 """
 
-from captum_sgcampp.evaluation.command import add_command, evaluate
+from captum_sgcampp.evaluation.run import add_command, evaluate
 
 __all__ = ["add_command", "evaluate"]

@@ -11,8 +11,8 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from captum_sgcampp import metrics as m
+from captum_sgcampp.evaluation.cases import Subject, Subjects, image_seed
 from captum_sgcampp.evaluation.methods import Method
-from captum_sgcampp.evaluation.subjects import Subject, Subjects, image_seed
 
 MASKS = "masks of the objects"
 PAIRS = "images with several objects of the class, and their masks"

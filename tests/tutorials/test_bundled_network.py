@@ -14,7 +14,7 @@ from train import Settings, _TrainingNetwork, save, train
 
 from captum_sgcampp.bundled import CLASSES, draw_scenes, load_shapes_vgg
 from captum_sgcampp.bundled.network import read_network
-from captum_sgcampp.evaluation.subjects import evaluation_seeds
+from captum_sgcampp.evaluation.cases import evaluation_seeds
 
 QUICK = Settings(scenes=16, epochs=2)
 

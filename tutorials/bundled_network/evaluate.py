@@ -20,7 +20,7 @@ from torch import nn
 
 from captum_sgcampp.bundled.network import load_shapes_vgg, normalise, read_network
 from captum_sgcampp.bundled.scenes import CLASSES, Scene, draw_scenes
-from captum_sgcampp.evaluation.subjects import evaluation_seeds
+from captum_sgcampp.evaluation.cases import evaluation_seeds
 
 
 def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:

@@ -30,7 +30,7 @@ from transcriptions import Observed, Variant, class_map, correlation, distance
 
 from captum_sgcampp import __version__
 from captum_sgcampp.bundled import draw_scene, load_shapes_vgg, preprocess
-from captum_sgcampp.evaluation.command import classifier_from_factory
+from captum_sgcampp.evaluation.run import classifier_from_factory
 from captum_sgcampp.images import read_image
 
 HERE = Path(__file__).resolve().parent

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from captum_sgcampp.bundled import draw_scene
-from captum_sgcampp.cli import main
+from captum_sgcampp.commands.explain import main
+from captum_sgcampp.evaluation.cases import image_seed
 from captum_sgcampp.evaluation.records import Records
-from captum_sgcampp.evaluation.subjects import image_seed
 
 QUICK = ("--steps", "3", "--nt-samples", "2", "--randomization-steps", "1", "--stride", "32")
 RESULTS = ("table.md", "summary.csv", "images.csv")
