@@ -1,40 +1,38 @@
-"""The command line: `captum-sgcampp explain` and `captum-sgcampp evaluate`."""
+"""The command `explain`: its arguments, and what they select."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from captum.attr import LayerGradCam
 from PIL import Image
 from torch import Tensor, nn
 
-from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, __version__, box_to_neurons
+from captum_sgcampp import LayerGradCamPlusPlus, box_to_neurons
 from captum_sgcampp.bundled import draw_scene
 from captum_sgcampp.classifiers import BUNDLED, Classifier, load_classifier, usable_device
-from captum_sgcampp.evaluation import add_command as add_evaluate
 from captum_sgcampp.images import read_image
-from captum_sgcampp.layers import deepest_layer, inner_layer, named_layer, noise_acts
-from captum_sgcampp.selection import selection_mask
-from captum_sgcampp.visualize import compare_maps
+from captum_sgcampp.layers import named_layer
+from captum_sgcampp.vision.explanations import (
+    METHODS,
+    Maps,
+    Noise,
+    Subject,
+    classified,
+    explained,
+    save_maps,
+    save_picture,
+    suited_layers,
+)
 
-METHODS = {
-    "grad-cam": "Grad-CAM",
-    "grad-cam++": "Grad-CAM++",
-    "smooth-grad-cam++": "Smooth Grad-CAM++",
-}
 # The scene without arguments: two stars, a heart and a ring; the stars are explained.
 DEMO_SEED, DEMO_CLASSES, DEMO_TARGET = 7, (3, 3, 6, 5), "star"
-USAGE_ERROR, FILE_ERROR, FAILURE = 2, 3, 1
 
-EXPLAIN = """\
+DESCRIPTION = """\
 Explain what an image classifier sees: the image, Grad-CAM, Grad-CAM++ and Smooth Grad-CAM++ side by side.
 
 Without arguments it explains a scene of the bundled generator with the bundled network (eight classes of shapes).
@@ -52,49 +50,19 @@ examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        argv: arguments; None: those of the process.
-
-    Returns:
-        The exit status.
-    """
-    arguments = _parser().parse_args(argv)
-    try:
-        arguments.run(arguments)
-    except (ValueError, TypeError) as error:
-        return _complain(error, FILE_ERROR if type(error).__name__ == "ImageError" else USAGE_ERROR)
-    except OSError as error:
-        return _complain(error, FILE_ERROR)
-    except RuntimeError as error:
-        return _complain(error, FAILURE)
-    return 0
-
-
-def _complain(error: Exception, status: int) -> int:
-    print(f"captum-sgcampp: error: {error}", file=sys.stderr)
-    return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="captum-sgcampp", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    explained = commands.add_parser(
+def add_to(commands: Any) -> None:
+    """Add the command to a parser's commands."""
+    parser = commands.add_parser(
         "explain",
         help="explain images",
-        description=EXPLAIN,
+        description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_model_arguments(explained)
-    _add_method_arguments(explained)
-    _add_output_arguments(explained)
-    explained.set_defaults(run=explain)
-    add_evaluate(commands)
-    return parser
+    _add_model_arguments(parser)
+    _add_method_arguments(parser)
+    _add_output_arguments(parser)
+    parser.set_defaults(run=run)
 
 
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,19 +111,8 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """One picture and one class to explain."""
-
-    name: str
-    shown: Image.Image
-    inputs: Tensor
-    target: int
-    label: str
-
-
-def explain(arguments: argparse.Namespace) -> None:
-    """The command `explain`: reads, explains, writes the picture and says what it did."""
+def run(arguments: argparse.Namespace) -> None:
+    """Read, explain, write the picture and say what was done."""
     pictures = _pictures(arguments)
     _check_outputs(arguments)
     classifier = load_classifier(arguments.model, arguments.weights)
@@ -163,15 +120,13 @@ def explain(arguments: argparse.Namespace) -> None:
     classifier.model.to(device)
     targets = arguments.target or (["top"] if arguments.images else [DEMO_TARGET])
     subjects = [s for name, picture in pictures for s in _subjects(classifier, name, picture, targets, device)]
-    layers = _layers(classifier, subjects[0], arguments)
-    rows = [_maps(classifier, subject, layers, arguments) for subject in subjects]
-    figure = compare_maps([s.shown for s in subjects], rows, [f"{s.name}\n{s.label}" for s in subjects])
-    with warnings.catch_warnings():  # letters that matplotlib's font lacks are drawn as boxes
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(arguments.out, dpi=150, bbox_inches="tight")
+    layers = _layers(classifier.model, subjects[0], arguments)
+    rows = [_maps(classifier.model, subject, layers, arguments) for subject in subjects]
+    save_picture(arguments.out, subjects, rows)
     print(f"wrote {arguments.out}")
     if arguments.save_maps:
-        _save_maps(arguments.save_maps, subjects, rows)
+        save_maps(arguments.save_maps, subjects, rows)
+        print(f"wrote {sum(map(len, rows))} maps into {arguments.save_maps}")
 
 
 def _pictures(arguments: argparse.Namespace) -> list[tuple[str, Image.Image]]:
@@ -192,13 +147,11 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
 
 def _subjects(
     classifier: Classifier, name: str, picture: Image.Image, targets: Sequence[str], device: torch.device
-) -> Iterator[_Subject]:
-    inputs = classifier.prepare(picture).to(device)
-    with torch.no_grad():
-        probabilities = classifier.probabilities(classifier.model(inputs))[0]
+) -> Iterator[Subject]:
+    inputs, probabilities = classified(classifier, picture, device)
     for target in _target_indices(classifier, probabilities, targets):
         label = f"{classifier.classes[target]}: {probabilities[target]:.3f}"
-        yield _Subject(name, classifier.show(picture), inputs, target, label)
+        yield Subject(name, classifier.show(picture), inputs, target, label)
 
 
 def _target_indices(classifier: Classifier, probabilities: Tensor, targets: Sequence[str]) -> list[int]:
@@ -218,91 +171,32 @@ def _whole_number(option: str, text: str, most: int) -> int:
     return int(text)
 
 
-def _layers(classifier: Classifier, subject: _Subject, arguments: argparse.Namespace) -> list[str]:
-    """The layer to explain and, where the noise changes nothing but scale there, an inner one beside it."""
-    model = classifier.model
+def _layers(model: nn.Module, subject: Subject, arguments: argparse.Namespace) -> list[str]:
+    """The layer that was named, or what suits the model; says why."""
     if arguments.layer is not None:
         named_layer(model, arguments.layer)
         return [arguments.layer]
-    deepest = deepest_layer(model, subject.inputs)
-    print(f"layer: {deepest} (the deepest with maps larger than 1 x 1; --layer chooses another)")
-    if "smooth-grad-cam++" not in arguments.method:
-        return [deepest]
-    if noise_acts(model, named_layer(model, deepest), subject.inputs, subject.target):
-        return [deepest]
-    inner = inner_layer(model, subject.inputs, deepest)
-    beside = "" if inner is None else f"; {inner} is shown beside it"
-    print(
-        f"layer: at {deepest} noise changes nothing but the scale of the map, so Smooth Grad-CAM++ equals Grad-CAM++ "
-        f"there (as in front of global average pooling and a linear score){beside}"
-    )
-    return [deepest] if inner is None else [deepest, inner]
+    layers, reasons = suited_layers(model, subject, smooth="smooth-grad-cam++" in arguments.method)
+    for reason in reasons:
+        print(f"layer: {reason}")
+    return layers
 
 
-def _maps(
-    classifier: Classifier, subject: _Subject, layers: Sequence[str], arguments: argparse.Namespace
-) -> dict[str, Tensor]:
-    """The maps of one subject by the title that stands above them."""
+def _maps(model: nn.Module, subject: Subject, layers: Sequence[str], arguments: argparse.Namespace) -> Maps:
+    """The maps of one subject at every layer by every method."""
     print(f"{subject.name}: {subject.label}")
-    maps: dict[str, Tensor] = {}
+    noise = Noise(arguments.nt_samples, arguments.noise_level, arguments.seed, show_progress=sys.stderr.isatty())
+    maps: Maps = {}
     for name in layers:
-        layer = named_layer(classifier.model, name)
-        selection = _selection(classifier.model, layer, subject, arguments)
+        layer = named_layer(model, name)
+        selection = _selection(model, layer, subject, arguments)
         for method in arguments.method:
-            values, note = _map(classifier.model, layer, method, subject, arguments, selection)
-            maps[f"{METHODS[method]}\n{name}"] = values
+            maps[METHODS[method], name], note = explained(model, layer, method, subject, noise, selection)
             print(f"  {METHODS[method]}, {name}: {note}")
     return maps
 
 
-def _map(
-    model: nn.Module,
-    layer: nn.Module,
-    method: str,
-    subject: _Subject,
-    arguments: argparse.Namespace,
-    selection: dict[str, Any],
-) -> tuple[Tensor, str]:
-    """The map of one method, and what is to be said of it."""
-    if method == "grad-cam":
-        # Captum's class has no selection: select its unsummed maps.
-        maps = LayerGradCam(model, layer).attribute(subject.inputs, subject.target, attr_dim_summation=False)
-        maps = _selected(maps.detach(), selection).sum(1, keepdim=True).relu()
-        return maps, _size(maps)
-    if method == "grad-cam++":
-        plain = LayerGradCamPlusPlus(model, layer)
-        maps = plain.attribute(subject.inputs, subject.target, relu_attributions=True, **selection)
-        return maps, _size(maps)
-    smooth, statistics = LayerSmoothGradCamPlusPlus(model, layer).attribute(
-        subject.inputs,
-        subject.target,
-        relu_attributions=True,
-        nt_samples=arguments.nt_samples,
-        noise_level=arguments.noise_level,
-        generator=torch.Generator().manual_seed(arguments.seed),
-        show_progress=sys.stderr.isatty(),
-        return_statistics=True,
-        **selection,
-    )
-    note = (
-        f"{_size(smooth)}, {arguments.nt_samples} copies, standard error "
-        f"{100 * statistics.standard_error.item():.1f} % of the map, "
-        f"{100 * statistics.pole_weight_share.item():.1f} % of the weight from poles of alpha"
-    )
-    return smooth, note
-
-
-def _size(maps: Tensor) -> str:
-    height, width = maps.shape[2:]
-    return f"{height} x {width}{'' if maps.any() else ', all zero'}"
-
-
-def _selected(maps: Tensor, selection: dict[str, Any]) -> Tensor:
-    mask = selection_mask(selection.get("feature_maps"), selection.get("neurons"), maps)
-    return maps if mask is None else maps * mask
-
-
-def _selection(model: nn.Module, layer: nn.Module, subject: _Subject, arguments: argparse.Namespace) -> dict[str, Any]:
+def _selection(model: nn.Module, layer: nn.Module, subject: Subject, arguments: argparse.Namespace) -> dict[str, Any]:
     """The keywords `feature_maps` and `neurons` of `attribute`."""
     if not (arguments.feature_maps or arguments.neurons or arguments.box):
         return {}
@@ -321,7 +215,7 @@ def _selection(model: nn.Module, layer: nn.Module, subject: _Subject, arguments:
     return selection
 
 
-def _feature_maps(texts: Sequence[str], method: LayerGradCamPlusPlus, subject: _Subject, count: int) -> list[int]:
+def _feature_maps(texts: Sequence[str], method: LayerGradCamPlusPlus, subject: Subject, count: int) -> list[int]:
     chosen: list[int] = []
     for text in texts:
         if text.startswith("top:"):
@@ -352,13 +246,3 @@ def _numbers(option: str, text: str, count: int) -> list[float]:
     if len(numbers) != count:
         raise ValueError(f"{option}: expected {count} numbers as 10,20,90,80, found {text!r}")
     return numbers
-
-
-def _save_maps(folder: Path, subjects: Sequence[_Subject], rows: Sequence[dict[str, Tensor]]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, (subject, row) in enumerate(zip(subjects, rows, strict=True)):
-        for title, values in row.items():
-            method, layer = title.split("\n")
-            stem = f"{number:02d}_{Path(subject.name).stem}_{subject.target}_{method}_{layer}".replace(" ", "-")
-            np.save(folder / f"{stem}.npy", values[0, 0].cpu().numpy())
-    print(f"wrote {sum(map(len, rows))} maps into {folder}")

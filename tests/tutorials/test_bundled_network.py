@@ -56,12 +56,6 @@ def test_no_scene_is_both_trained_on_and_evaluated() -> None:
     assert first[-1] < second[0] and len(second) == 10
 
 
-@pytest.mark.parametrize("seed, count", [(-1, 5), (0, 0), (0, 1_000_001)])
-def test_refuses_seeds_that_it_does_not_have(seed: int, count: int) -> None:
-    with pytest.raises(ValueError, match="seed must be 0 or larger"):
-        evaluation_seeds(seed, count)
-
-
 def test_bundled_network_is_good_on_fresh_scenes() -> None:
     precisions = evaluate(load_shapes_vgg(), draw_scenes(evaluation_seeds(7, 300)))
     assert len(precisions) == len(CLASSES)
