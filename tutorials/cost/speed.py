@@ -1,7 +1,8 @@
 """What Smooth Grad-CAM++ costs against bare inference, and against the other packages that are installed.
 
 All take turns in one process, in every round in the same order after a warm-up. Ratios are taken within a round; quote
-their medians. Prints tables in Markdown.
+their medians. Bare inference is the better of one batch and batches of three. Model and images have the same memory
+format for everybody: contiguous, or with `--mode channels_last` that. Prints tables in Markdown.
 
     python speed.py --threads 2 --rounds 5
     python speed.py --network resnet18:layer4 --mode channels_last
@@ -11,41 +12,41 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from captum.attr import LayerGradCam, NoiseTunnel
 from setting import Setting, compiled_if_asked_for, model_and_images, parsed, parser
-from tables import is_installed, machine, markdown
-from timing import BARE, bare_inference, interleaved
+from tables import is_installed, markdown, summary
+from timing import BARE, Runs, bare_runs, interleaved, quicker, ratio, repeated
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 
-OURS = "Smooth Grad-CAM++"
+OURS, PLAIN = "Smooth Grad-CAM++", "Grad-CAM++"
 EAGER_BARE = "bare inference, not compiled"
-PLAIN, LAYER_GRAD_CAM, GRAD_CAM = "Grad-CAM++", "captum LayerGradCam", "grad-cam GradCAMPlusPlus"
-# What Grad-CAM++, one pass, is compared with; everything else is compared with Smooth Grad-CAM++.
-PLAIN_PEERS = (LAYER_GRAD_CAM, GRAD_CAM)
+NOISE_TUNNEL, TORCHCAM = "captum NoiseTunnel(LayerGradCam)", "torchcam SmoothGradCAMpp"
+LAYER_GRAD_CAM, GRAD_CAM = "captum LayerGradCam", "grad-cam GradCAMPlusPlus"
+# With what each is compared, where it ran.
+BASELINES = {OURS: (BARE, EAGER_BARE, NOISE_TUNNEL, TORCHCAM), PLAIN: (LAYER_GRAD_CAM, GRAD_CAM)}
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of every round of each contestant in one case."""
+    """Seconds of every round of each method in one case."""
 
     network: str
     layer: str
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
-    def ratio(self, contestant: str, to: str) -> float:
-        """Median over the rounds of `contestant`'s time divided by that of `to`."""
-        pairs = zip(self.seconds[contestant], self.seconds[to], strict=True)
-        return statistics.median(a / b for a, b in pairs)
+    def ratio(self, method: str, to: str) -> float:
+        """Median over the rounds of `method`'s time divided by that of `to`."""
+        return ratio(self.seconds[method], self.seconds[to])
 
 
 def measure(network: str, layer: str, setting: Setting) -> Timing:
-    """Time the contestants in one case.
+    """Time all methods in one case; of bare inference the quicker way is kept.
 
     Args:
         network: name of a torchvision model.
@@ -53,34 +54,41 @@ def measure(network: str, layer: str, setting: Setting) -> Timing:
         setting: what is measured.
     """
     model, images = model_and_images(network, setting)
-    runs = contestants(model, model.get_submodule(layer), images, setting)
-    return Timing(network, layer, interleaved(runs, setting))
+    seconds = interleaved(methods(model, model.get_submodule(layer), images, setting), setting)
+    bare = {name: quicker(seconds, name) for name in (BARE, EAGER_BARE)[: 1 + setting.is_compiled]}
+    return Timing(network, layer, {**bare, **seconds})
 
 
-def contestants(
-    model: nn.Module, layer: nn.Module, images: Tensor, setting: Setting
-) -> dict[str, Callable[[], object]]:
-    """What runs in turn: bare inference of the `n + 1` images in one batch, ours, and the peers that are installed."""
+def methods(model: nn.Module, layer: nn.Module, images: Tensor, setting: Setting) -> Runs:
+    """What runs in turn: bare inference of the `n + 1` images, ours, and the other packages that are installed."""
     n, target = setting.nt_samples, 1
-    copies = images.repeat_interleave(n + 1, 0)
+    copies = repeated(images, n + 1, setting)
     explained = compiled_if_asked_for(model, setting)
     smooth = LayerSmoothGradCamPlusPlus(explained, layer)
     plain = LayerGradCamPlusPlus(explained, layer)
-    tunnel = NoiseTunnel(LayerGradCam(model, layer))
     targets = list(range(1, setting.targets + 1))
-    runs: dict[str, Callable[[], object]] = {BARE: lambda: bare_inference(explained, copies)}
+    runs = bare_runs(explained, copies)
     if setting.is_compiled:
-        runs[EAGER_BARE] = lambda: bare_inference(model, copies)
+        runs |= bare_runs(model, copies, EAGER_BARE)
     runs[OURS] = lambda: smooth.attribute_targets(images, targets, nt_samples=n, stdevs=0.1)
     runs[PLAIN] = lambda: plain.attribute(images, target)
-    if setting.is_compiled:
-        return runs  # the peers do not explain compiled models
-    runs[LAYER_GRAD_CAM] = lambda: LayerGradCam(model, layer).attribute(images, target)
-    runs["captum NoiseTunnel(LayerGradCam)"] = lambda: tunnel.attribute(images, nt_samples=n, stdevs=0.1, target=target)
-    if setting.batch == 1 and setting.mode == "float32" and is_installed("torchcam"):
-        runs["torchcam SmoothGradCAMpp"] = lambda: _torchcam(model, layer, images, n, target)
-        if is_installed("grad-cam"):
-            runs[GRAD_CAM] = lambda: _grad_cam(model, layer, images, target)
+    return runs if setting.is_compiled else runs | _baselines(model, layer, images, setting)
+
+
+def _baselines(model: nn.Module, layer: nn.Module, images: Tensor, setting: Setting) -> Runs:
+    """The other packages, which do not explain compiled models; two of them know neither batches nor bfloat16."""
+    n, target = setting.nt_samples, 1
+    tunnel = NoiseTunnel(LayerGradCam(model, layer))
+    runs: Runs = {
+        LAYER_GRAD_CAM: lambda: LayerGradCam(model, layer).attribute(images, target),
+        NOISE_TUNNEL: lambda: tunnel.attribute(images, nt_samples=n, stdevs=0.1, target=target),
+    }
+    if setting.batch > 1 or setting.is_bfloat16:
+        return runs
+    if is_installed("torchcam"):
+        runs[TORCHCAM] = lambda: _torchcam(model, layer, images, n, target)
+    if is_installed("grad-cam"):
+        runs[GRAD_CAM] = lambda: _grad_cam(model, layer, images, target)
     return runs
 
 
@@ -101,11 +109,9 @@ def _torchcam(model: nn.Module, layer: nn.Module, images: Tensor, n: int, target
 
 def report(timings: list[Timing], setting: Setting) -> str:
     """The figures as two tables in Markdown, with machine and versions."""
-    names = list(timings[0].seconds)
-    peers = [name for name in names if name not in (OURS, BARE, PLAIN, *PLAIN_PEERS)]
-    lines = [machine(setting), "", *_table(timings, setting, OURS, [BARE, *peers])]
-    plain_peers = [name for name in PLAIN_PEERS if name in names]
-    lines += ["", *_table(timings, setting, PLAIN, plain_peers)]
+    lines = [summary(setting)]
+    for subject, baselines in BASELINES.items():
+        lines += ["", *_table(timings, setting, subject, [name for name in baselines if name in timings[0].seconds])]
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Tables in Markdown, and the sentence above them: on which machine, with which versions."""
+"""Tables in Markdown, and the sentences above them: on which machine, with which versions."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *rows)]
 
 
-def machine(setting: Setting) -> str:
-    """Machine, versions and setting in a sentence."""
-    device = torch.cuda.get_device_name() if torch.device(setting.device).type == "cuda" else _processor()
+def machine(device: str) -> str:
+    """Machine and versions in a sentence."""
+    name = torch.cuda.get_device_name() if torch.device(device).type == "cuda" else _processor()
     names = [n for n in ("torch", "torchvision", "captum", "torchcam", "grad-cam") if is_installed(n)]
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in names)
+    return f"{name}, {torch.get_num_threads()} threads; Python {platform.python_version()}, {versions}."
+
+
+def summary(setting: Setting) -> str:
+    """Machine, versions and setting, for times."""
     return (
-        f"{device}, {torch.get_num_threads()} threads; Python {platform.python_version()}, {versions}. "
-        f"{setting.nt_samples} noisy samples, batch {setting.batch}, {setting.size} x {setting.size}, {setting.mode}, "
-        f"{setting.targets} target(s), medians of {setting.rounds} rounds."
+        f"{machine(setting.device)} {setting.nt_samples} noisy samples, batch {setting.batch}, "
+        f"{setting.size} x {setting.size}, {setting.mode}, {setting.targets} target(s), "
+        f"medians of {setting.rounds} rounds."
     )
 
 

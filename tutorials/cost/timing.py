@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -13,9 +15,11 @@ from torch import Tensor, nn
 
 Runs: TypeAlias = dict[str, Callable[[], object]]
 
+# Bare inference runs in two ways, and the quicker one counts. One batch is at most so many images: more are slower on a
+# CPU, and need not fit elsewhere. Fewer can be quicker there.
+CPU_BATCH, ACCELERATOR_BATCH, FEW = 16, 128, 3
+ONE_BATCH, THREES = "one batch", "batches of 3"
 BARE = "bare inference"
-# Bare inference runs in batches of at most this many images: more are slower on a CPU, and need not fit elsewhere.
-CPU_BATCH, ACCELERATOR_BATCH = 16, 128
 
 
 def interleaved(runs: Mapping[str, Callable[[], object]], setting: Setting) -> dict[str, list[float]]:
@@ -29,12 +33,33 @@ def interleaved(runs: Mapping[str, Callable[[], object]], setting: Setting) -> d
     return seconds
 
 
-def bare_inference(model: nn.Module, images: Tensor) -> None:
-    """The model's scores in inference mode, in one batch if that is not too large."""
+def bare_runs(model: nn.Module, images: Tensor, name: str = BARE) -> Runs:
+    """Bare inference of the images in both ways."""
     most = CPU_BATCH if images.device.type == "cpu" else ACCELERATOR_BATCH
+    ways = {ONE_BATCH: most, THREES: FEW}
+    return {f"{name}, {way}": partial(_bare_inference, model, images, rows) for way, rows in ways.items()}
+
+
+def _bare_inference(model: nn.Module, images: Tensor, rows: int) -> None:
     with torch.inference_mode():
-        for part in images.split(most):
+        for part in images.split(rows):
             model(part)
+
+
+def quicker(seconds: Mapping[str, Sequence[float]], name: str = BARE) -> list[float]:
+    """The seconds of bare inference in the way with the smaller median."""
+    ways = (list(seconds[f"{name}, {way}"]) for way in (ONE_BATCH, THREES))
+    return min(ways, key=statistics.median)
+
+
+def ratio(seconds: Sequence[float], to: Sequence[float]) -> float:
+    """Median over the rounds of one divided by the other."""
+    return statistics.median(a / b for a, b in zip(seconds, to, strict=True))
+
+
+def repeated(images: Tensor, times: int, setting: Setting) -> Tensor:
+    """Every image so many times, in the setting's memory format, which `repeat_interleave` loses."""
+    return images.repeat_interleave(times, 0).contiguous(memory_format=setting.memory_format)
 
 
 def _time(run: Callable[[], object], setting: Setting) -> float:
