@@ -14,7 +14,7 @@ from captum.attr import LayerGradCam
 from PIL import Image
 from torch import Tensor, nn
 
-from captum_sgcampp.attribution import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
+from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 from captum_sgcampp.classifiers import Classifier
 from captum_sgcampp.layers import deepest_layer, inner_layer, named_layer, noise_acts
 from captum_sgcampp.selection import selection_mask

@@ -1,9 +1,8 @@
-r"""
-Measures the bundled network on scenes that it was not trained on.
+"""Measures the bundled network on scenes that it was not trained on.
+
+The measure is the average precision of every class, and its mean over the classes.
 
     python evaluate.py --scenes 2000
-
-The measure is the average precision of every class and its mean over the classes.
 """
 
 from __future__ import annotations
@@ -24,17 +23,16 @@ from captum_sgcampp.evaluation.cases import evaluation_seeds
 
 
 def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
-    r"""
-    Average precision: the sum over the thresholds of the precision, weighted by how much the
-    recall rises there. Nothing is interpolated, and equal scores share one threshold.
+    """Average precision: the sum over the thresholds of the precision, weighted by how much the recall rises there.
+
+    Nothing is interpolated, and equal scores share one threshold.
 
     Args:
-
-        labels (array_like): 1 for a positive sample, 0 for a negative one, of shape (samples,).
-        scores (array_like): Higher for samples that are more likely positive, of shape (samples,).
+        labels: `(samples,)`, 1 for a positive sample, 0 for a negative one.
+        scores: `(samples,)`, higher for samples that are more likely positive.
 
     Returns:
-        *float*: From 0 to 1; NaN where no sample is positive.
+        From 0 to 1; NaN where no sample is positive.
 
     Examples::
 
@@ -54,22 +52,11 @@ def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
 
 
 def evaluate(network: nn.Module, scenes: Iterable[Scene]) -> list[float]:
-    r"""
-    Measures a network.
+    """Average precision of every class, from 0 to 1; NaN for a class that no scene holds.
 
     Args:
-
-        network (nn.Module): Network from normalised images to logits, in evaluation mode.
-        scenes (iterable of Scene): Scenes to judge, of 128 x 128 pixels.
-
-    Returns:
-        *list[float]*: Average precision of every class in :data:`CLASSES`, from 0 to 1; NaN for a
-        class that no scene holds.
-
-    Examples::
-
-        >>> precisions = evaluate(load_shapes_vgg(), draw_scenes(range(500)))
-        >>> mean = sum(precisions) / len(precisions)
+        network: from normalized images to logits, in evaluation mode.
+        scenes: to judge, of 128 x 128 pixels.
     """
     labels, scores = [], []
     for batch in _batches(scenes, 64):
@@ -92,21 +79,13 @@ def _logits(network: nn.Module, batch: Sequence[Scene]) -> npt.NDArray[np.float3
     return logits
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    r"""
-    Measures from the command line and prints the figures.
-
-    Args:
-
-        arguments (sequence of str, optional): Command line without the program's name. If None,
-                    that of the process.
-                    Default: None
-    """
-    parser = argparse.ArgumentParser(description="Measure the bundled network.")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=2000, help="number of scenes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="0 or larger (default: %(default)s)")
     parser.add_argument("--weights", type=Path, help="file of other weights (default: the bundled ones)")
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args(argv)
     network = read_network(chosen.weights.read_bytes()) if chosen.weights else load_shapes_vgg()
     precisions = evaluate(network, draw_scenes(evaluation_seeds(chosen.seed, chosen.scenes)))
     for name, precision in zip(CLASSES, precisions, strict=True):
