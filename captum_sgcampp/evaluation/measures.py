@@ -16,6 +16,7 @@ from captum_sgcampp.evaluation.methods import Method
 
 MASKS = "masks of the objects"
 PAIRS = "images with several objects of the class, and their masks"
+THRESHOLDS = (0, 0.25, 0.5)  # of the map scaled to [0, 1]
 MOSAICS = "images of at least four classes, one class in each"
 
 
@@ -49,7 +50,6 @@ class Group:
 
 def groups(randomization_steps: int) -> dict[str, Group]:
     """All groups by the name that `--metrics` takes."""
-    thresholds = ("0", "0.25", "0.5")
     stages = range(1, randomization_steps + 1)
     return {
         "drop": Group(
@@ -66,15 +66,7 @@ def groups(randomization_steps: int) -> dict[str, Group]:
         "randomization": Group(
             "", tuple(Metric(f"randomization_{k}", f"similarity after randomisation {k}", -1) for k in stages)
         ),
-        "localization": Group(
-            MASKS,
-            (
-                Metric("energy", "energy in the object", 1),
-                Metric("pointing", "pointing game", 1),
-                *(Metric(f"loc_{t}", f"Loc at {t} (boxes)", 1) for t in thresholds),
-                *(Metric(f"iou_{t}", f"IoU at {t} (masks)", 1) for t in thresholds),
-            ),
-        ),
+        "localization": Group(MASKS, _localization_metrics()),
         "instances": Group(PAIRS, (Metric("instance_balance", "balance of the instances", 1),)),
         "grid": Group(
             MOSAICS,
@@ -85,6 +77,15 @@ def groups(randomization_steps: int) -> dict[str, Group]:
             ),
         ),
     }
+
+
+def _localization_metrics() -> tuple[Metric, ...]:
+    return (
+        Metric("energy", "energy in the object", 1),
+        Metric("pointing", "pointing game", 1),
+        *(Metric(f"loc_{t}", f"Loc at {t} (boxes)", 1) for t in THRESHOLDS),
+        *(Metric(f"iou_{t}", f"IoU at {t} (masks)", 1) for t in THRESHOLDS),
+    )
 
 
 def missing(group: Group, cases: Cases) -> str:
@@ -272,7 +273,7 @@ def _localization(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str,
         "energy": float(m.energy_inside(maps, case.regions)),
         "pointing": float(m.pointing_game(maps, case.regions, tolerance=trial.shared.bench.settings.tolerance)),
     }
-    for threshold in (0, 0.25, 0.5):
+    for threshold in THRESHOLDS:
         found[f"loc_{threshold}"] = float(m.localization_score(scaled, case.boxes, threshold))
         found[f"iou_{threshold}"] = float(m.localization_score(scaled, case.regions, threshold))
     return found
