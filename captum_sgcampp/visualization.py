@@ -37,7 +37,7 @@ def compare_maps(
 
     Args:
 
-        image (PIL.Image, numpy.ndarray, Tensor or sequence of them): What the maps explain: RGB or grey, as a PIL
+        image (PIL.Image, numpy.ndarray, Tensor or sequence of them): What the maps explain: RGB or gray, as a PIL
                     image, an array `(H, W)` or `(H, W, 3)`, or a tensor `(3, H, W)` or `(1, H, W)`; values from 0 to
                     255 (integers) or from 0 to 1.
         maps (mapping of str to Tensor, or sequence of them): Maps by the name that stands above them: `(h, w)`,
@@ -217,6 +217,6 @@ def _pixels(image: Picture) -> np.ndarray[Any, Any]:
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3):
-        raise ValueError(f"image: expected a grey or an RGB image, found shape {tuple(image.shape)}")
+        raise ValueError(f"image: expected a gray or an RGB image, found shape {tuple(image.shape)}")
     rgb = np.broadcast_to(array, (*array.shape[:2], 3))
     return np.asarray(rgb)

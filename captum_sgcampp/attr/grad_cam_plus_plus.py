@@ -31,7 +31,7 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
     As in Captum's `LayerGradCam`, the final ReLU of the papers is applied on request only (`relu_attributions=True`).
     Maps are in float32 (float64 for a float64 model), contiguous, and detached but with `create_graph`.
 
-    Give the model's logits, not its probabilities. A model in training mode with batch normalisation or dropout is
+    Give the model's logits, not its probabilities. A model in training mode with batch normalization or dropout is
     refused, since its rows depend on each other or on chance.
 
     Sources: Chattopadhay et al., *Grad-CAM++*, https://arxiv.org/abs/1710.11063 (eqs 5, 6, 10 to 19; softmax: 22 to
@@ -102,9 +102,9 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
                         Default: `"exp"`
             derivatives (str, optional): `"closed_form"` takes the powers of the gradient, which are the derivatives of
                         the score behind piecewise linear heads. `"exact"` gives the true derivatives along
-                        every single entry of the layer behind any head (SiLU, GELU, attention, normalisation) by
+                        every single entry of the layer behind any head (SiLU, GELU, attention, normalization) by
                         automatic differentiation, at about ten forward passes of the head for each entry and copy.
-                        Heads that are piecewise linear are recognised and cost nothing more; in front of global
+                        Heads that are piecewise linear are recognized and cost nothing more; in front of global
                         average pooling one entry for each feature map is enough; only the selected entries
                         are differentiated. Expects float32 or float64, and refuses operations that PyTorch
                         differentiates wrongly. `closed_form_error` says what the choice means for a model.

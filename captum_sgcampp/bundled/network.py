@@ -24,10 +24,10 @@ from captum_sgcampp.bundled.scenes import CLASSES, SIZE
 __all__ = ["MEAN", "STD", "WEIGHTS", "ShapesVGG", "load_shapes_vgg", "normalise", "preprocess", "read_network"]
 
 MEAN = 0.5
-"""Subtracted from every colour channel, which lies between 0 and 1."""
+"""Subtracted from every color channel, which lies between 0 and 1."""
 
 STD = 0.25
-"""What every colour channel is divided by after that. The network's input lies between -2 and 2."""
+"""What every color channel is divided by after that. The network's input lies between -2 and 2."""
 
 WEIGHTS = "shapes_vgg.safetensors"
 """Name of the file of trained weights beside this module."""
@@ -41,7 +41,7 @@ class ShapesVGG(nn.Module):
     r"""
     VGG-style network that tells which shapes a scene holds.
 
-    It takes normalised images of shape (N, 3, 128, 128), as :func:`preprocess` makes them, and
+    It takes normalized images of shape (N, 3, 128, 128), as :func:`preprocess` makes them, and
     gives logits of shape (N, 8), one for every class in :data:`CLASSES`. The labels are
     independent of each other: the sigmoid of a logit is the probability that at least one object
     of the class is in the scene.
@@ -87,7 +87,7 @@ class ShapesVGG(nn.Module):
         r"""
         Args:
 
-            images (Tensor): Normalised images of shape (N, 3, 128, 128), see :func:`preprocess`.
+            images (Tensor): Normalized images of shape (N, 3, 128, 128), see :func:`preprocess`.
 
         Returns:
             *Tensor* of shape (N, 8): Logits of the classes.
@@ -105,7 +105,7 @@ def preprocess(image: Image.Image) -> Tensor:
                     to 128 x 128 where it has another size.
 
     Returns:
-        *Tensor* of shape (1, 3, 128, 128): The normalised picture, with values from -2 to 2.
+        *Tensor* of shape (1, 3, 128, 128): The normalized picture, with values from -2 to 2.
 
     Examples::
 
@@ -124,7 +124,7 @@ def normalise(pixels: Tensor) -> Tensor:
 
     Args:
 
-        pixels (Tensor of uint8): Colours from 0 to 255, of any shape.
+        pixels (Tensor of uint8): Colors from 0 to 255, of any shape.
 
     Returns:
         *Tensor of float32* of the same shape, with values from -2 to 2.

@@ -1,10 +1,10 @@
 r"""
-Pictures of coloured shapes before cluttered backgrounds, with the exact mask of every shape.
+Pictures of colored shapes before cluttered backgrounds, with the exact mask of every shape.
 
 The scenes are the data that the bundled network is trained and measured on. They are drawn from a
 seed, so no data set is stored: the same seed always gives the same scene. Everything about an
-object but its class (place, size, rotation, colour, shading) is drawn without knowing the class;
-no colour or place can therefore give a class away.
+object but its class (place, size, rotation, color, shading) is drawn without knowing the class;
+no color or place can therefore give a class away.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def draw_scene(seed: int, *, size: int = SIZE, classes: Sequence[int] | None = N
     canvas = _draw_background(rng, size)
     placements = _place(rng, len(chosen), size)
     masks = np.zeros((len(chosen), size, size), np.bool_)
-    # All paint is mixed for the bare background, so that no class has a say in any colour.
+    # All paint is mixed for the bare background, so that no class has a say in any color.
     paints = [_mix_paint(rng, canvas[placement.window()]) for placement in placements]
     for mask, index, placement, paint in zip(masks, chosen, placements, paints, strict=True):
         _draw_object(canvas, mask, index, placement, paint)
@@ -175,7 +175,7 @@ def _circle(radius: float = 1.0, shift: float = 0.0) -> Points:
 
 
 def _spokes(*radii: float, count: int) -> Points:
-    # Corners at equal angles whose distances from the centre repeat `radii`.
+    # Corners at equal angles whose distances from the center repeat `radii`.
     distances = np.tile(radii, count)
     angles = np.linspace(0.0, 2.0 * math.pi, len(distances), endpoint=False)
     return np.stack([distances * np.cos(angles), distances * np.sin(angles)], axis=1)
@@ -239,9 +239,9 @@ def _place(rng: np.random.Generator, count: int, size: int) -> list[_Placement]:
 
 def _find_place(rng: np.random.Generator, placed: list[_Placement], radius: float, size: int) -> _Placement | None:
     margin = radius + 2.0
-    centres = rng.uniform(margin, size - margin, (40, 2))
+    centers = rng.uniform(margin, size - margin, (40, 2))
     angle = rng.uniform(0.0, 2.0 * math.pi)
-    for x, y in centres:
+    for x, y in centers:
         if all(math.hypot(x - o.x, y - o.y) >= radius + o.radius + _GAP for o in placed):
             return _Placement(float(x), float(y), radius, angle)
     return None
@@ -262,7 +262,7 @@ def _coverage(index: int, placement: _Placement) -> Floats:
 def _corners(outline: Points, placement: _Placement, left: int, top: int) -> list[tuple[float, float]]:
     cos, sin = math.cos(placement.angle), math.sin(placement.angle)
     turned = placement.radius * outline @ np.array([[cos, sin], [-sin, cos]])
-    # Pillow counts from pixel centres, the placement from the picture's corner: hence the half.
+    # Pillow counts from pixel centers, the placement from the picture's corner: hence the half.
     corners = (turned + np.array([placement.x - left, placement.y - top])) * _OVERSAMPLING - 0.5
     return [(float(x), float(y)) for x, y in corners]
 
@@ -275,31 +275,31 @@ def _draw_object(canvas: Floats, mask: npt.NDArray[np.bool_], index: int, placem
 
 
 def _mix_paint(rng: np.random.Generator, behind: Floats) -> Floats:
-    # Vivid, and unlike the background: the first colour that is unlike enough, else the best one.
-    tries = [_random_colour(rng, (0.55, 1.0), (0.6, 1.0)) for _ in range(8)]
+    # Vivid, and unlike the background: the first color that is unlike enough, else the best one.
+    tries = [_random_color(rng, (0.55, 1.0), (0.6, 1.0)) for _ in range(8)]
     distances = np.linalg.norm(np.stack(tries) - behind.mean(axis=(0, 1)), axis=1)
     enough = np.minimum(distances, _MIN_CONTRAST)
     return _shade(rng, tries[int(enough.argmax())], len(behind))
 
 
-def _random_colour(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]) -> Floats:
+def _random_color(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]) -> Floats:
     rgb = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))
     return np.array([255.0 * channel for channel in rgb], np.float32)
 
 
-def _shade(rng: np.random.Generator, colour: Floats, side: int) -> Floats:
+def _shade(rng: np.random.Generator, color: Floats, side: int) -> Floats:
     # Light from one side: up to a fifth brighter there, as much darker on the other.
     angle, strength = rng.uniform(0.0, 2.0 * math.pi), rng.uniform(0.0, 0.2)
     across = np.linspace(-1.0, 1.0, side)
     light = 1.0 + strength * (math.sin(angle) * across[:, None] + math.cos(angle) * across[None, :])
-    return np.asarray(np.clip(colour * light[..., None], 0.0, 255.0), np.float32)
+    return np.asarray(np.clip(color * light[..., None], 0.0, 255.0), np.float32)
 
 
-# Backgrounds: one of four textures of two muted colours, then strokes and dots.
+# Backgrounds: one of four textures of two muted colors, then strokes and dots.
 
 
 def _draw_background(rng: np.random.Generator, size: int) -> Floats:
-    first, second = (_random_colour(rng, (0.0, 0.4), (0.12, 0.97)) for _ in range(2))
+    first, second = (_random_color(rng, (0.0, 0.4), (0.12, 0.97)) for _ in range(2))
     texture = (_gradient, _stripes, _cloud, _checks)[int(rng.integers(4))]
     share = texture(rng, size)[..., None]
     strength = np.float32(rng.uniform(0.35, 1.0))
@@ -361,7 +361,7 @@ def _add_clutter(rng: np.random.Generator, canvas: Floats) -> Floats:
 
 
 def _ink(rng: np.random.Generator) -> tuple[int, int, int]:
-    red, green, blue = _random_colour(rng, (0.0, 1.0), (0.1, 1.0))
+    red, green, blue = _random_color(rng, (0.0, 1.0), (0.1, 1.0))
     return int(red), int(green), int(blue)
 
 

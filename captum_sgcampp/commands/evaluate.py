@@ -76,7 +76,7 @@ def _add_case_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--model-factory",
         metavar="WHERE:FUNCTION[=ARGUMENT]",
-        help="module or .py file and a function that gives a model of inputs (N, 3, 224, 224), normalised as ImageNet, "
+        help="module or .py file and a function that gives a model of inputs (N, 3, 224, 224), normalized as ImageNet, "
         "or a Classifier",
     )
     add("--device", default="cpu", help="torch device (default: cpu)")
@@ -104,7 +104,7 @@ def _add_metric_arguments(parser: argparse.ArgumentParser) -> None:
     names = list(groups(1))
     add("--metrics", nargs="+", choices=names, default=names, metavar="NAME", help=f"among {', '.join(names)}")
     add("--steps", type=int, metavar="N", help="steps of deletion and insertion (default: 16)")
-    add("--deletion-baseline", choices=BASELINES, help="default: zero, the mean colour")
+    add("--deletion-baseline", choices=BASELINES, help="default: zero, the mean color")
     add("--insertion-baseline", choices=BASELINES, help="default: blur")
     add("--window", type=int, metavar="N", help="side of the occluded square (default: 64; scenes: 32)")
     add("--stride", type=int, metavar="N", help="stride of the occlusion (default: 32; scenes: 16)")
@@ -115,7 +115,7 @@ def _add_metric_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="mosaics of twice the image's side, or of its own; auto: full where the model takes it",
     )
-    add("--randomization-steps", type=int, metavar="N", help="randomised copies of the model (default: 3)")
+    add("--randomization-steps", type=int, metavar="N", help="randomized copies of the model (default: 3)")
     add("--batch-size", type=int, metavar="N", help="rows of a forward pass (default: 4 on the CPU, else 32)")
     add("--out", type=Path, default=Path("evaluation"), metavar="FOLDER", help="results (default: evaluation)")
 

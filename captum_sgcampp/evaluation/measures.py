@@ -64,7 +64,7 @@ def groups(randomization_steps: int) -> dict[str, Group]:
         "occlusion": Group("", (Metric("occlusion", "rank correlation with occlusion", 1),)),
         "sparseness": Group("", (Metric("sparseness", "sparseness (Gini index)"),)),
         "randomization": Group(
-            "", tuple(Metric(f"randomization_{k}", f"similarity after randomisation {k}", -1) for k in stages)
+            "", tuple(Metric(f"randomization_{k}", f"similarity after randomization {k}", -1) for k in stages)
         ),
         "localization": Group(MASKS, _localization_metrics()),
         "instances": Group(PAIRS, (Metric("instance_balance", "balance of the instances", 1),)),
@@ -106,7 +106,7 @@ class Settings:
 
     Attributes:
         groups: names of the groups.
-        seed: of noise, mosaics and randomised parameters.
+        seed: of noise, mosaics and randomized parameters.
         link: `"softmax"` or `"sigmoid"`.
         steps: of the curves.
         deletion_baseline, insertion_baseline: see `metrics.baseline_images`.
@@ -132,7 +132,7 @@ class Settings:
 
 
 class Bench:
-    """The model with its randomised copies, and how it is measured."""
+    """The model with its randomized copies, and how it is measured."""
 
     def __init__(self, model: nn.Module, settings: Settings) -> None:
         self.model = model

@@ -90,14 +90,14 @@ def _random(model: nn.Module, layer: nn.Module, inputs: Tensor, target: int, see
 
 
 def _center_gaussian(model: nn.Module, layer: nn.Module, inputs: Tensor, target: int, seed: int) -> Tensor:
-    """A Gaussian at the image's centre, sigma a quarter of its side: what photographers favour."""
+    """A Gaussian at the image's center, sigma a quarter of its side: what photographers favor."""
     height, width = inputs.shape[2:]
     ys, xs = torch.linspace(-2, 2, height)[:, None], torch.linspace(-2, 2, width)
     return torch.exp(-(ys**2 + xs**2) / 2)[None, None].to(inputs)
 
 
 def _edges(model: nn.Module, layer: nn.Module, inputs: Tensor, target: int, seed: int) -> Tensor:
-    """Absolute differences of neighbouring pixels, summed over the channels: an edge detector."""
+    """Absolute differences of neighboring pixels, summed over the channels: an edge detector."""
     down, right = inputs.diff(dim=2, append=inputs[:, :, -1:]), inputs.diff(dim=3, append=inputs[..., -1:])
     return (down.abs() + right.abs()).sum(1, keepdim=True)
 

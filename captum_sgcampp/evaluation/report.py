@@ -72,14 +72,14 @@ def head(classifier: Classifier, cases: Cases, settings: Settings) -> list[str]:
 def notes(bench: Bench) -> list[str]:
     """What single metrics need to be understood."""
     lines = [
-        "Average drop, increase and win: the normalised image times the map scaled to [0, 1], as torchcam does it; "
-        "what the map leaves out becomes the mean colour.",
+        "Average drop, increase and win: the normalized image times the map scaled to [0, 1], as torchcam does it; "
+        "what the map leaves out becomes the mean color.",
     ]
     if "randomization" in bench.settings.groups:
         names = "; ".join(
             f"{number}: from the top down to {name}" for number, (name, _) in enumerate(bench.randomized, 1)
         )
-        lines.append(f"Similarity after randomisation: rank correlation with the map of a model drawn anew ({names}).")
+        lines.append(f"Similarity after randomization: rank correlation with the map of a model drawn anew ({names}).")
     return lines
 
 
@@ -108,7 +108,7 @@ def _mark(row: Row) -> str:
 
 
 def figure(rows: Sequence[Row], metrics: Sequence[Metric]) -> Figure:
-    """One panel per metric: means with intervals, a line per method, a colour per layer."""
+    """One panel per metric: means with intervals, a line per method, a color per layer."""
     shown = [metric for metric in metrics if any(row.metric == metric.name for row in rows)]
     methods = list(dict.fromkeys(row.method for row in rows))
     layers = list(dict.fromkeys(row.layer for row in rows))

@@ -1,1 +1,1 @@
-"""Pure functions: tensors in, tensors out. They know no model and no Captum; to be read with the papers open."""
+"""Pure functions: tensors in, tensors out. They know no model and no Captum. Read them with the papers open."""

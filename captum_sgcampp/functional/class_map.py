@@ -1,7 +1,7 @@
 """From averaged derivatives to the map: alpha, the weights of the feature maps, the map.
 
-To be read with the papers open: Grad-CAM++ (arXiv 1710.11063), eqs 5, 10, 19 and 20; Smooth Grad-CAM++ (1908.01224)
-puts averages over noisy samples in the place of the derivatives.
+Read it with the papers open: Grad-CAM++ (arXiv 1710.11063), eqs 5, 10, 19 and 20. Smooth Grad-CAM++ (1908.01224)
+replaces the derivatives by averages over noisy samples.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def alpha_coefficients(d2: Tensor, d3: Tensor, activation: Tensor) -> Tensor:
         activation: `A` at the clean input, the same shape.
 
     Returns:
-        Tensor of the same shape. Within [0, 1/2] for one sample with `A >= 0` and a positive gradient. Of any size and
-        sign otherwise: near a zero of the denominator it has a pole.
+        Tensor of the same shape: in [0, 1/2] for one sample with `A >= 0` and a positive gradient. Otherwise alpha can
+        have poles: positions where the denominator is near 0 and alpha leaves [0, 1/2].
     """
     denominator = 2 * d2 + d3 * sum_space(activation)
     defined = denominator != 0

@@ -1,7 +1,7 @@
 """`D_p = mean_m e_m d_p`: weighted averages of derivatives over noisy samples, kept as running sums.
 
-Neither large scores nor small gradients overflow, underflow or divide 0 by 0: a factor `exp(log_weight)` and, per
-example, the largest gradient magnitude are carried beside the sums. Both only ever multiply the final map.
+A factor `exp(log_weight)` and each example's largest gradient magnitude are kept beside the sums, so neither large
+scores nor small gradients overflow, underflow or divide 0 by 0. Both only ever multiply the final map.
 """
 
 from __future__ import annotations
@@ -72,10 +72,9 @@ class MomentSums:
 
     Args:
         examples: N.
-        groups: samples are also summed in this many groups (sample m belongs to group `m % groups`), from which the
-            jackknife estimates the standard error.
-        has_level: whether the mean weight of the samples is part of the derivatives (softmax). Otherwise they count
-            relative to each other, with mean 1, as `e_m` does.
+        groups: number of groups for the jackknife of the standard error; sample m belongs to group `m % groups`.
+        has_level: whether the mean weight of the samples is part of the derivatives (softmax). Otherwise the weights
+            have mean 1, as `e_m`.
 
     Attributes:
         copies: how many samples each example has had, `(N,)` on the CPU.
@@ -93,7 +92,7 @@ class MomentSums:
         Args:
             derivatives: rows example-major.
             skip: this many rows of each example do not count (the clean one).
-            examples: indices of the examples that they belong to, all of which have had equally many. None: all.
+            examples: indices of their examples, which must have had equally many samples so far. None: all.
         """
         if examples is None or len(examples) == len(self.copies):
             self._add(derivatives, skip)
@@ -143,9 +142,9 @@ class MomentSums:
         """`D_p = mean_m e_m * d_p`, `e_m = exp(S_m - logmeanexp_j S_j)`: the weights have mean 1.
 
         Args:
-            without_group: leave this group of samples out (its common factor is not corrected for).
+            without_group: leave this group of samples out; the common factor is not corrected for it.
         """
-        # The other groups are summed, not this one subtracted: it may hold nearly all the weight.
+        # Sum the other groups: subtracting this one would cancel where it holds nearly all the weight.
         kept = [group for group in range(self.groups) if group != without_group]
         d1, d2, d3 = (s[:, kept].sum(1) / per_row(self.weight_sum, s[:, 0]) for s in self.sums)
         return MeanDerivatives(d1, d2, d3, self.scale, self._level())
@@ -154,7 +153,7 @@ class MomentSums:
         if not self.has_level:
             return torch.ones_like(self.scale)
         level = self.log_weight + torch.log(self.weight_sum / self.copies.to(self.weight_sum.device))
-        # Held above the smallest numbers of its dtype, so that saturation leaves a map.
+        # Kept above the smallest numbers of its dtype, so that saturation leaves a map.
         return level.exp().clamp_min(torch.finfo(level.dtype).tiny ** 0.8)
 
     def effective_sample_size(self) -> Tensor:
@@ -166,5 +165,5 @@ _PER_EXAMPLE = ("scale", "log_weight", "weight_sum", "weight_square_sum")
 
 
 def _scaled(sums: Tensor, factor: Tensor) -> Tensor:
-    """In place, but where a graph needs the old sums."""
+    """In place, except where a graph needs the old sums."""
     return sums * factor if torch.is_grad_enabled() else sums.mul_(factor)

@@ -1,7 +1,7 @@
-"""Gaussian noise: how much (`sigma`), from which stream, and the rows of noisy copies that a forward pass gets.
+"""Gaussian noise: how much (`sigma`), from which stream, and the noisy rows that a forward pass gets.
 
-Nothing here knows a model. A copy's noise depends on the seed, the number of the copy and the number of the input
-tensor only, so it is the same whatever the chunk size, the other examples of the batch and the memory format.
+A sample's noise depends only on the seed, the sample's number and the number of the input tensor. So it does not change
+with the chunk size, the other examples of the batch or the memory format.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-# One chunk's input rows fill about this many bytes by default, less than twice as many where there are few copies. On a
-# CPU image networks are fastest at 3 to 9 images of 3 x 224 x 224 in one pass: with less, the weights are read too
-# often; with more, the activations leave the caches, and their memory goes back to the system after every layer.
+# By default the input rows of one chunk fill about this many bytes (less than twice as many with few samples). On a CPU
+# image networks are fastest at 3 to 9 images of 3 x 224 x 224 in one pass. With fewer, the weights are read too often.
+# With more, the activations leave the caches, and their memory goes back to the system after every layer.
 CPU_CHUNK_BYTES = int(2.6 * 2**20)
 ACCELERATOR_CHUNK_BYTES = 64 * 2**20
 LARGEST_DEFAULT_CHUNK_ROWS = 4096
@@ -30,7 +30,7 @@ def draw_seed(generator: Generator | None) -> int:
 
 @contextmanager
 def rewound_on_error(generator: Generator | None) -> Iterator[None]:
-    """Leave `generator` (None: the global CPU generator) where it stood if the block raises."""
+    """Restore the state of `generator` (None: the global CPU generator) if the block raises."""
     source = torch.default_generator if generator is None else generator
     state = source.get_state()
     try:
@@ -41,7 +41,7 @@ def rewound_on_error(generator: Generator | None) -> Iterator[None]:
 
 
 def standard_noise(seed: int, copy: int, input_index: int, like: Tensor) -> Tensor:
-    """`eps ~ N(0, 1)` of one noisy copy, in the shape of one example of `like`, on its device and in its dtype."""
+    """`eps ~ N(0, 1)` of one noisy sample, with the shape of one example of `like`, its device and its dtype."""
     stream = np.random.SeedSequence(seed, spawn_key=(copy, input_index)).generate_state(1, np.uint64)[0]
     generator = Generator(device=like.device).manual_seed(int(stream))
     return torch.randn(like.shape[1:], generator=generator, device=like.device, dtype=like.dtype)
@@ -60,7 +60,7 @@ def absolute_sigma(x: Tensor, stdev: float) -> Tensor:
 
 
 def default_chunk(inputs: Sequence[Tensor], nt_samples: int) -> int:
-    """How many copies of each example one forward pass gets when the caller does not say: bounded by bytes and rows."""
+    """How many samples of each example one forward pass gets by default: bounded by bytes and rows."""
     examples = len(inputs[0])
     copy_bytes = max(sum(x.numel() * x.element_size() for x in inputs), 1)
     limit = ACCELERATOR_CHUNK_BYTES
@@ -72,9 +72,7 @@ def default_chunk(inputs: Sequence[Tensor], nt_samples: int) -> int:
 
 
 def copies_of(x: Tensor, repeats: int) -> Tensor:
-    """`(N * repeats, ...)`: each example `repeats` times in a row (as `repeat_interleave`), memory format kept.
-
-    Always new memory: the model may work on it in place."""
+    """`(N * repeats, ...)` in new memory and the same memory format: each example `repeats` times in a row."""
     rows = torch.empty((len(x) * repeats, *x.shape[1:]), dtype=x.dtype, device=x.device, memory_format=_layout(x))
     rows.unflatten(0, (len(x), repeats)).copy_(x.unsqueeze(1))
     return rows
@@ -88,14 +86,14 @@ def noisy_rows(
     copies: range,
     with_clean: bool,
 ) -> Tensor:
-    """The rows of one forward pass: for every example the clean one (where asked for) and then its noisy copies.
+    """The rows of one forward pass: for every example the clean row (if asked for), then its noisy samples.
 
     Args:
         x: clean input, `(N, ...)`.
         sigma: `(N, 1, ...)`, or None to leave this input alone.
         seed: the seed of the call.
         input_index: the number of this tensor among the inputs.
-        copies: which copies.
+        copies: numbers of the samples.
         with_clean: whether each example's first row is the clean one.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the noisy copies say of the map: how many counted, how sure it is, how much of it comes from poles of alpha."""
+"""What the noisy samples tell about a map: how many counted, its standard error, its share from poles of alpha."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from captum_sgcampp.functional.class_map import MapOptions, class_map
 from captum_sgcampp.functional.moments import MomentSums
 from captum_sgcampp.functional.tensors import of_norm_one, ratio
 
-# The jackknife leaves out one of at most this many groups of copies at a time, so its memory does not grow with n.
+# The jackknife leaves out one of at most this many groups of samples at a time, so its memory does not grow with n.
 JACKKNIFE_GROUPS = 10
 
 
@@ -21,16 +21,16 @@ class SamplingStatistics:
     """Per-example statistics of one Smooth Grad-CAM++ map; every field is a tensor `(N,)`.
 
     Attributes:
-        nt_samples: noisy copies used (int64).
-        effective_sample_size: `(sum_m e_m)^2 / sum_m e_m^2` of the copies' weights `e_m` (`exp(S_m)` for the score
-            link `exp`, `s (1 - s)` for `sigmoid`, `p (1 - p)` for `softmax`), from 1 to `nt_samples`.
-            Near 1, a single copy decides the map.
+        nt_samples: number of noisy samples (int64).
+        effective_sample_size: `(sum_m e_m)^2 / sum_m e_m^2`, from 1 to `nt_samples`. The weights `e_m` of the samples
+            are `exp(S_m)` for the score function `exp`, `s (1 - s)` for `sigmoid`, `p (1 - p)` for `softmax`.
+            Near 1, a single sample decides the map.
         standard_error: standard error of the map divided by its L2 norm: the root of the summed variances of its
-            entries, by a delete-a-group jackknife over the copies. 0.03 says that another draw of the noise
-            gives a map about 3 % away from the limit. NaN for fewer than 2 copies.
+            entries, by a delete-a-group jackknife over the samples. At 0.03, other noise gives a map about 3 % away
+            from the limit. NaN for fewer than 2 samples.
         pole_share: share of the selected positions with `D_1 > 0` whose alpha lies outside [0, 1/2].
-        pole_weight_share: their share of the sum of `|alpha * relu(D_1)|`. Near 0 the weights are what the paper's
-            derivation promises; where it is large, poles of alpha decide the map (try `bound_alpha=True`).
+        pole_weight_share: their share of the sum of `|alpha * relu(D_1)|`. Near 0, the weights are what the paper
+            derives. Where it is large, poles of alpha decide the map (try `bound_alpha=True`).
     """
 
     nt_samples: Tensor
@@ -41,12 +41,12 @@ class SamplingStatistics:
 
 
 def pole_shares(alpha: Tensor, d1: Tensor, selected: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The share of positions with `D_1 > 0` whose alpha lies outside [0, 1/2], and their share of `|alpha relu(D_1)|`.
+    """The statistics `pole_share` and `pole_weight_share`.
 
     Args:
         alpha: the formula's alpha, not clamped, `(N, K, *space)`.
         d1: `D_1`, the same shape.
-        selected: bool tensor that broadcasts to it; positions outside do not count.
+        selected: bool tensor that broadcasts to it. Positions outside do not count.
 
     Returns:
         Two tensors `(N,)`; 0 where no position has `D_1 > 0`.
@@ -82,8 +82,8 @@ def jackknife_standard_error(whole: Tensor, without: list[Tensor], copies: Tenso
     """Standard error of a map divided by its L2 norm, from the maps without each group of samples.
 
     Groups of unequal sizes are weighted as in Busing, Meijer and van der Leeden (1999), "Delete-m jackknife for unequal
-    m"; with one sample in each group this is the ordinary jackknife. The scale of the map is biased in the number of
-    samples and is of no interest, hence the norm.
+    m". One sample per group gives the ordinary jackknife. The map is divided by its norm because its scale is biased in
+    the number of samples.
 
     Args:
         whole: map of all samples, `(N, ...)`.
@@ -96,7 +96,7 @@ def jackknife_standard_error(whole: Tensor, without: list[Tensor], copies: Tenso
     n = len(without)
     counts = copies.to(whole)[:, None]
     sizes = torch.stack([(copies - group + n - 1) // n for group in range(n)], 1).to(whole)
-    full, centre, squares = of_norm_one(whole), torch.zeros_like(of_norm_one(whole)), whole.new_zeros(len(whole))
+    full, center, squares = of_norm_one(whole), torch.zeros_like(of_norm_one(whole)), whole.new_zeros(len(whole))
     # Groups that an example has no samples of weigh nothing.
     h = torch.where(sizes > 0, counts / sizes, torch.inf)
     pseudo = [
@@ -104,8 +104,8 @@ def jackknife_standard_error(whole: Tensor, without: list[Tensor], copies: Tenso
         for g, part in enumerate(without)
     ]
     for g, value in enumerate(pseudo):
-        centre = centre + value / h[:, [g]]
+        center = center + value / h[:, [g]]
     for g, value in enumerate(pseudo):
-        squares = squares + (value - centre).square().sum(1) / (h[:, g] - 1)
+        squares = squares + (value - center).square().sum(1) / (h[:, g] - 1)
     used = (sizes > 0).sum(1)
     return torch.where(used > 1, squares / used, torch.nan).sqrt()

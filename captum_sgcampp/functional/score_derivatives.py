@@ -1,8 +1,8 @@
-"""Score links: the first three derivatives of `Y = link(S)` along one activation, from gradients of the logits.
+"""Score functions: the first three derivatives of `Y = f(S)` along one activation, from gradients of the logits.
 
-`S` is piecewise linear in the layer, so its own second and third derivatives vanish and those of `Y` follow from `g =
-dS/dA` (Grad-CAM++ eqs 12 to 19 for `exp`, 22 to 24 for `softmax`). A positive factor common to all copies changes only
-the scale of the map.
+Where `S` is piecewise linear in the layer, its own second and third derivatives vanish. Those of `Y` then follow from
+`g = dS/dA` (Grad-CAM++ eqs 12 to 19 for `exp`, 22 to 24 for `softmax`): the closed form. A positive factor common to
+all samples changes only the scale of the map.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from captum_sgcampp.functional.tensors import per_row, unit_scaled
 
 SCORES = ("exp", "softmax", "sigmoid")
 
-# A score link `Y = f(S)` of one's own: from the selected scores `(rows,)`, the scores to explain, `(rows,)`.
+# A score function `Y = f(S)` of the caller: from the selected scores `(rows,)` to the scores to explain, `(rows,)`.
 ScoreFunction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Softmax:
-    """The score link `Y = softmax(S)_c` over the classes that count.
+    """The score function `Y = softmax(S)_c` over the classes that count.
 
     Args:
-        classes: class indices that the softmax runs over; the target is always among them. None: all classes of the
-            output. One gradient is computed per class and noisy copy, so name few where there are many.
+        classes: class indices that the softmax runs over, always including the target. None: all classes of the
+            output. One gradient is computed per class and noisy sample, so name few where there are many.
 
     Experimental: where the class has a probability above 1/2, most of the weight comes from poles of alpha.
 
@@ -82,13 +82,13 @@ def sigmoid_derivatives(score: Tensor, gradient: Tensor) -> Derivatives:
 
 
 def identity_derivatives(score: Tensor, gradient: Tensor) -> Derivatives:
-    """`Y = S` behind a piecewise linear head: `g`, 0, 0. Args and shapes as `exp_derivatives`."""
+    """`Y = S`, piecewise linear in the layer: `g`, 0, 0. Args and shapes as `exp_derivatives`."""
     g, scale = unit_scaled(gradient)
     return Derivatives(torch.zeros_like(score), scale, g, torch.zeros_like(g), torch.zeros_like(g))
 
 
 class AlongEntries(NamedTuple):
-    """Derivatives of a scalar `s` of each row along every single entry of the layer, in steps of a unit of length.
+    """Derivatives of a scalar `s` of each row along every single entry of the layer, in units of length `unit`.
 
     The p-th derivative is `s_p / unit**p`.
 
@@ -103,13 +103,13 @@ class AlongEntries(NamedTuple):
     s3: Tensor
 
 
-def true_derivatives(link: str, score: Tensor, along: AlongEntries) -> Derivatives:
-    """The derivatives of `Y = f(s)` by Faa di Bruno's rule, `Y' = f' s1`, `Y'' = f'' s1^2 + f' s2` and
-    `Y''' = f''' s1^3 + 3 f'' s1 s2 + f' s3`, with a factor taken out as the weight of the copy.
+def true_derivatives(name: str, score: Tensor, along: AlongEntries) -> Derivatives:
+    """The exact derivatives of `Y = f(s)` by Faa di Bruno's rule, `Y' = f' s1`, `Y'' = f'' s1^2 + f' s2` and
+    `Y''' = f''' s1^3 + 3 f'' s1 s2 + f' s3`, with a factor taken out as the weight of the sample.
 
     Args:
-        link: `"exp"`, `"sigmoid"` (also for softmax, whose `s` is the margin `S_c - logsumexp_{j != c} S_j`) or
-            `"identity"`.
+        name: of `f`: `"exp"`, `"sigmoid"` (also for softmax, whose `s` is the margin `S_c - logsumexp_{j != c} S_j`)
+            or `"identity"`.
         score: `s`, `(rows,)`.
         along: the derivatives of `s`.
     """
@@ -117,18 +117,18 @@ def true_derivatives(link: str, score: Tensor, along: AlongEntries) -> Derivativ
     largest = torch.stack(sizes).amax(0)
     divisor = per_row(torch.where(largest > 0, largest, 1), along.s1)
     s1, s2, s3 = (part / divisor**p for p, part in enumerate(along[1:], start=1))
-    log_weight, *factors = _link(link, score)
+    log_weight, *factors = _factors(name, score)
     f1, f2, f3 = (per_row(factor, s1) for factor in factors)
     d2, d3 = f2 * s1 * s1 + f1 * s2, f3 * s1 * s1 * s1 + 3 * f2 * s1 * s2 + f1 * s3
     return Derivatives(log_weight, largest / along.unit, f1 * s1, d2, d3)
 
 
-def _link(link: str, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _factors(name: str, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log of the factor that is taken out, and `f', f'', f'''` without it."""
     one = torch.ones_like(s)
-    if link == "exp":
+    if name == "exp":
         return s, one, one, one
-    if link == "sigmoid":
+    if name == "sigmoid":
         log_slope = logsigmoid(s) + logsigmoid(-s)
         return log_slope, one, -torch.tanh(s / 2), 1 - 6 * torch.exp(log_slope)
     return 0 * one, one, 0 * one, 0 * one
@@ -166,8 +166,8 @@ def softmax_margin(logits: Tensor, target: Tensor) -> SoftmaxMargin:
 def softmax_derivatives(margin: SoftmaxMargin, sums: PowerSums) -> Derivatives:
     """`Y = p = softmax(S)_c`: with `d_j = g_j - g_c` and `m_q = sum_{j != c} p_j d_j^q`,
 
-    `D1 = -p m1`, `D2 = p (2 m1^2 - m2)`, `D3 = p (-6 m1^3 + 6 m1 m2 - m3)`. Here `m_q = u M_q`, and the common factor
-    `p u` is the weight, which neither saturation nor float32 destroys.
+    `D1 = -p m1`, `D2 = p (2 m1^2 - m2)`, `D3 = p (-6 m1^3 + 6 m1 m2 - m3)`. With `m_q = u M_q`, the common factor `p u`
+    is the weight, which survives saturation in float32.
 
     Args:
         margin: see `softmax_margin`.

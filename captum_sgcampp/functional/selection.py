@@ -1,7 +1,7 @@
 """Which feature maps `M` and which neurons `R` make the map, as one boolean tensor over the activation.
 
-The selection restricts the sums that make the map, `w_k = sum over (i, j) in R` and `L_ij = [ij in R] * sum over k in M
-of w_k A_kij`; it leaves alpha alone.
+The selection restricts the sums `w_k = sum over (i, j) in R` and `L_ij = [ij in R] * sum over k in M of w_k A_kij`. The
+sum over the activation in alpha stays over the whole map.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Neurons: TypeAlias = slice | tuple[slice | int, ...] | Sequence[Any] | Tensor | 
 
 
 def selection_mask(feature_maps: FeatureMaps, neurons: Neurons, activation: Tensor) -> Tensor | None:
-    """The selected entries of `activation`, as a bool tensor that broadcasts to it; None where nothing is selected out.
+    """The selected entries of `activation`, as a bool tensor that broadcasts to it. None: all.
 
     Args:
         feature_maps: see `feature_map_mask`.
@@ -42,8 +42,8 @@ def feature_map_mask(feature_maps: FeatureMaps, activation: Tensor) -> Tensor | 
     """The selected feature maps as a bool tensor `(1 or N, K, 1, ...)`.
 
     Args:
-        feature_maps: an int, a sequence of ints, a slice (indices as in Python: negative ones count from the end), a
-            bool tensor `(K,)`, or `(N, K)` for a choice of each example's own. None: all.
+        feature_maps: an int, a sequence of ints, a slice (negative indices count from the end), a bool tensor `(K,)`,
+            or `(N, K)` for a choice per example. None: all.
         activation: `(N, K, *space)`.
 
     Raises:
@@ -93,15 +93,15 @@ def neuron_mask(neurons: Neurons, activation: Tensor) -> Tensor | None:
     """The selected neurons as a bool tensor that broadcasts to the activation.
 
     Args:
-        neurons: one slice or int per spatial dimension in a tuple (`numpy.s_[2:5, 3:7]`; for a signal also a bare
-            slice), a list of coordinates (`[(2, 3), (4, 4)]`), a bool tensor of the layer's spatial shape, or a bool
-            tensor that broadcasts to the activation's shape. A tensor of one dimension less than the activation that
-            could belong to the feature maps as well as to the examples is refused. None: all.
+        neurons: a tuple of one slice or int per spatial dimension (`numpy.s_[2:5, 3:7]`; for a signal also a bare
+            slice), a list of coordinates (`[(2, 3), (4, 4)]`), a bool tensor of the layer's spatial shape, or one that
+            broadcasts to the activation's shape. A tensor whose first dimension could count the feature maps as well
+            as the examples is refused. None: all.
         activation: `(N, K, *space)`.
 
     Raises:
         TypeError: another type.
-        ValueError: a place outside the layer, a mask of another shape or of two readings, or nothing selected.
+        ValueError: a place outside the layer, a mask of another or an ambiguous shape, or nothing selected.
     """
     if neurons is None:
         return None
@@ -215,13 +215,12 @@ def box_to_neurons(box: Sequence[float], input_size: Sequence[int], layer_size: 
     """The neurons of a layer that a box in input pixels covers, for the argument `neurons`.
 
     The layer's neurons are taken to tile the input evenly, as when the map is upsampled to the input's size. A neuron
-    belongs to the box where the centre of its tile does; a box that holds no centre gives the neuron nearest to its
-    own centre.
+    belongs to the box if the center of its tile does. A box without any center gives the neuron nearest to its own.
 
     Args:
-        box: as torchvision's boxes, the low corner and then the high one, the last dimension first: `(x0, y0, x1, y1)`
-            in an image, `(t0, t1)` in a signal, `(x0, y0, z0, x1, y1, z1)` in a volume; in pixels of the tensor that
-            the model gets, `x1` and `y1` excluded.
+        box: as torchvision's boxes, the low corner and then the high one (excluded), the last dimension first:
+            `(x0, y0, x1, y1)` in an image, `(t0, t1)` in a signal, `(x0, y0, z0, x1, y1, z1)` in a volume, in pixels of
+            the tensor that the model gets.
         input_size: spatial size of the input, `(H, W)`.
         layer_size: spatial size of the layer's activation, `(h, w)`.
 

@@ -24,9 +24,9 @@ def baseline_images(inputs: Tensor, baseline: str) -> Tensor:
 
     Args:
 
-        inputs (Tensor): Normalised images, `(N, C, H, W)`.
-        baseline (str): `"zero"` (the mean colour of the training images, where inputs are normalised with it),
-                    `"mean"` (each image's own mean colour) or `"blur"` (Gaussian, 11 x 11 pixels, sigma 5).
+        inputs (Tensor): Normalized images, `(N, C, H, W)`.
+        baseline (str): `"zero"` (the mean color of the training images, where inputs are normalized with it),
+                    `"mean"` (each image's own mean color) or `"blur"` (Gaussian, 11 x 11 pixels, sigma 5).
 
     Returns:
         *Tensor*: `(N, C, H, W)`.
@@ -54,7 +54,7 @@ def baseline_images(inputs: Tensor, baseline: str) -> Tensor:
 def pixel_order(maps: Tensor, seed: int = 0) -> Tensor:
     r"""
     The pixels from the largest value to the smallest. Equal values, as the zeros that a ReLU leaves, come in a random
-    order, the same for the same seed: the order of rows would favour the upper edge.
+    order, the same for the same seed: the order of rows would favor the upper edge.
 
     Args:
 
@@ -94,7 +94,7 @@ def deletion_curve(
     Args:
 
         model (Callable): From inputs to logits `(N, classes)`.
-        inputs (Tensor): Normalised images, `(N, C, H, W)`.
+        inputs (Tensor): Normalized images, `(N, C, H, W)`.
         maps (Tensor): `(N, H, W)`.
         target (int or Tensor): Class index, one for all examples or `(N,)`.
         steps (int, optional): Equal steps from the image to the baseline.

@@ -17,14 +17,14 @@ def explanation_inputs(
     r"""
     The paper's explanation map `E = L * I`: the image, each pixel multiplied by the map.
 
-    By default the normalised input is multiplied, as torchcam does it: what the map leaves out becomes the mean
-    colour. With `mean` and `std` the pixels are multiplied and normalised again: it becomes black.
+    By default the normalized input is multiplied, as torchcam does it: what the map leaves out becomes the mean
+    color. With `mean` and `std` the pixels are multiplied and normalized again: it becomes black.
 
     Args:
 
-        inputs (Tensor): Normalised images, `(N, C, H, W)`.
+        inputs (Tensor): Normalized images, `(N, C, H, W)`.
         maps (Tensor): `(N, H, W)` in [0, 1], as `unit_range(image_maps(...))` gives them.
-        mean (sequence of float, optional): What the normalisation subtracted from every channel.
+        mean (sequence of float, optional): What the normalization subtracted from every channel.
                     Default: None
         std (sequence of float, optional): What it divided every channel by.
                     Default: None
@@ -45,7 +45,7 @@ def explanation_inputs(
     """
     check_unit_maps(maps)
     if not inputs.is_floating_point():
-        raise TypeError(f"inputs: expected normalised floating-point images, found {inputs.dtype}")
+        raise TypeError(f"inputs: expected normalized floating-point images, found {inputs.dtype}")
     if maps.shape[1:] != inputs.shape[2:] or len(maps) != len(inputs):
         raise ValueError(f"maps: expected shape {(len(inputs), *inputs.shape[2:])}, found {tuple(maps.shape)}")
     weight = maps[:, None].to(inputs.dtype)

@@ -21,7 +21,7 @@ def boxes_to_regions(boxes: Sequence[Sequence[Sequence[float]]], size: Sequence[
     Args:
 
         boxes (sequence): For every example its boxes, each `(x0, y0, x1, y1)` in pixels; a pixel belongs to a box that
-                    holds its centre.
+                    holds its center.
         size (sequence of int): Height and width of the image.
 
     Returns:
@@ -114,7 +114,7 @@ def _dilated(regions: Tensor, distance: float) -> Tensor:
 
 def localization_score(maps: Tensor, regions: Tensor, threshold: float, *, measure: str = "area") -> Tensor:
     r"""
-    The Grad-CAM++ paper's localisation score (section 5.2) of the map thresholded at `threshold`:
+    The Grad-CAM++ paper's localization score (section 5.2) of the map thresholded at `threshold`:
 
         Loc = internal / (area(object) + external)
 

@@ -30,14 +30,14 @@ def occlusion_map(
     Args:
 
         model (Callable): From inputs to logits `(N, classes)`.
-        inputs (Tensor): Normalised images, `(N, C, H, W)`.
+        inputs (Tensor): Normalized images, `(N, C, H, W)`.
         target (int or Tensor): Class index, one for all examples or `(N,)`.
         window (int, optional): Side of the window in pixels.
                     Default: 64
         stride (int, optional): Pixels from one window to the next.
                     Default: 32
-        baseline (float, optional): Value of the normalised input under the window.
-                    Default: 0, the mean colour
+        baseline (float, optional): Value of the normalized input under the window.
+                    Default: 0, the mean color
         batch_size (int, optional): Rows of one forward pass.
                     Default: 32
 

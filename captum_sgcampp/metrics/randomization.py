@@ -1,4 +1,4 @@
-"""The parameter randomisation test (Adebayo et al., *Sanity checks for saliency maps*, https://arxiv.org/abs/1810.03292):
+"""The parameter randomization test (Adebayo et al., *Sanity checks for saliency maps*, https://arxiv.org/abs/1810.03292):
 a map that explains the model changes when the model's parameters are drawn anew. An edge detector does not."""
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def parameter_randomization(
     seed: int = 0,
 ) -> dict[str, Tensor]:
     r"""
-    Rank correlation of a model's maps with those of its randomised copies. Near 0 for a faithful method; near 1 for
+    Rank correlation of a model's maps with those of its randomized copies. Near 0 for a faithful method; near 1 for
     one that does not depend on what was drawn anew.
 
     Args:

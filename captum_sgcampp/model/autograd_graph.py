@@ -81,7 +81,7 @@ _LINEAR_IN_EACH = {
 # Nodes that are linear in their first input alone.
 _LINEAR_IN_FIRST = {"DivBackward0", "PreluKernelBackward0"}
 
-# Batch normalisation with running statistics is a fixed affine map.
+# Batch normalization with running statistics is a fixed affine map.
 _BATCH_NORM = {"CudnnBatchNormBackward0", "MiopenBatchNormBackward0", "NativeBatchNormBackward0"}
 
 # Nodes whose third derivative PyTorch gets wrong without an error.

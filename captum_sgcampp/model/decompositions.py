@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def elementary_operations() -> Iterator[None]:
-    """In the block, on this thread, normalisation is computed from means and products, and attention from
+    """In the block, on this thread, normalization is computed from means and products, and attention from
     products and softmax."""
     with _Replace(), sdpa_kernel(SDPBackend.MATH):
         yield
@@ -38,8 +38,8 @@ def layer_norm(
 ) -> Tensor:
     """`torch.nn.functional.layer_norm`."""
     dims = tuple(range(-len(normalized_shape), 0))
-    centred = input - input.mean(dims, keepdim=True)
-    return _affine(centred * torch.rsqrt(centred.square().mean(dims, keepdim=True) + eps), weight, bias)
+    centered = input - input.mean(dims, keepdim=True)
+    return _affine(centered * torch.rsqrt(centered.square().mean(dims, keepdim=True) + eps), weight, bias)
 
 
 def rms_norm(

@@ -55,7 +55,7 @@ def check_channels_first(root: object, layer: nn.Module, shape: Sequence[int], f
 
 def _channels_come_last(root: object, layer: nn.Module, shape: Sequence[int]) -> bool:
     """Judged by the layer itself; where it has no parameters that tell (an MLP, a dropout), by the smallest module
-    around it that holds an attention or a layer normalisation, and no convolution."""
+    around it that holds an attention or a layer normalization, and no convolution."""
     if len(shape) < 3:
         return False
     if _norms_and_attention(layer) or _first_sizes(layer):
@@ -100,7 +100,7 @@ def _features(part: Any) -> int:
 
 
 def _first_sizes(module: nn.Module) -> set[int]:
-    """How many feature maps the convolutions and batch normalisations inside give, in dimension 1."""
+    """How many feature maps the convolutions and batch normalizations inside give, in dimension 1."""
     parts = list(module.modules())
     convolutions = {part.out_channels for part in parts if isinstance(part, _ConvNd)}
     return convolutions | {part.num_features for part in parts if isinstance(part, _NormBase)}

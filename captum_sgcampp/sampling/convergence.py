@@ -18,7 +18,7 @@ LEAST_SAMPLES = 4
 
 
 def sample_until_sure(sampler: Sampler, tolerance: float, most: int) -> None:
-    """Adds noisy samples to the examples that are not sure yet. An example's samples and its end depend on it alone.
+    """Adds noisy samples to the examples that are not sure yet. When an example stops depends on it alone.
 
     Args:
         sampler: without samples so far.
@@ -46,7 +46,7 @@ def _error(sampler: Sampler, sample: LayerSample) -> Tensor:
 
 
 def checkpoints(most: int) -> Iterator[int]:
-    """The numbers of samples at which the standard error is looked at: 4, 6, 8, 12, 16, 24, 32, ... and the last."""
+    """The numbers of samples at which the standard error is checked: 4, 6, 8, 12, 16, 24, 32, ... and the last."""
     count = LEAST_SAMPLES
     while count < most:
         yield count
@@ -55,8 +55,9 @@ def checkpoints(most: int) -> Iterator[int]:
 
 
 def caution(samples: int) -> float:
-    """What a standard error is multiplied by before it is believed: half of all errors are larger than it says, and
-    few samples tell it badly. With it, 47 of 48 maps (12 photographs, two layers each of SqueezeNet and MobileNetV2)
-    were within 3 % of the map of 512 samples.
+    """Safety factor of a standard error: half of all errors are larger, and few samples estimate it badly.
+
+    With it, 47 of 48 maps (12 photographs, two layers each of SqueezeNet and MobileNetV2) were within 3 % of the map of
+    512 samples.
     """
     return 1.35 + 1.4 / samples

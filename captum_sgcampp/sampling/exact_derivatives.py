@@ -1,5 +1,7 @@
-"""The true derivatives of one example and copy: runs the model once for each layer, with as many identical rows behind
-it as directions are differentiated at a time, and goes through the entries of the layer."""
+"""The exact derivatives of one example and sample, along every entry of a layer.
+
+The model runs once for each layer. After the layer it has as many identical rows as directions are differentiated at a
+time."""
 
 from __future__ import annotations
 
@@ -26,19 +28,19 @@ from captum_sgcampp.sampling.request import Request
 from captum_sgcampp.sampling.score_gradients import TargetScore, target_scores
 from captum_sgcampp.sampling.targets import check_finite, class_logits, competitors
 
-# Rows behind the layer fill at most this many bytes with what the backward passes keep, as far as one forward pass
-# tells: the second and third derivative keep about six times as much as the first.
+# What the backward passes keep for the rows after the layer fills at most this many bytes, estimated from one forward
+# pass: the second and third derivative keep about six times as much as the first.
 CPU_BYTES = 128 * 2**20
 ACCELERATOR_BYTES = 2 * 2**30
 GROWTH = 6
 MOST_ROWS = 32
 
-# Equal rows must have equal scores and gradients within this share: rounding is far below, mixed rows are far above.
+# Equal rows must have equal scores and gradients within this share. Rounding is far below, mixed rows are far above.
 SAME_WITHIN = 1e-2
 
 
 class ExactDerivatives:
-    """Derivatives of the score along every single entry of the layers, one example and copy at a time.
+    """Derivatives of the score along every single entry of the layers, one example and sample at a time.
 
     Args:
         forward_pass: the model and the layers.
@@ -74,7 +76,7 @@ class _ExactRow:
     inputs: tuple[Tensor, ...]
 
     def rows(self, count: int) -> tuple[Tensor, ...]:
-        """So many equal rows of it."""
+        """`count` equal rows of it."""
         return tuple(copies_of(x, count) for x in self.inputs)
 
     @property
@@ -84,7 +86,7 @@ class _ExactRow:
 
 
 class _ExactLayer:
-    """One layer, and what was learnt of the model so far: how many rows fit, and how to get them."""
+    """One layer, and what is known of the model so far: how many rows fit, and how to get them."""
 
     def __init__(self, forward_pass: ForwardPass) -> None:
         self._pass = forward_pass
@@ -129,13 +131,13 @@ class _ExactLayer:
         with self._run(row) as run:
             scalars = _scalars(run, row.request)
             return [
-                _per_tensor(run, link, scalar, row, masks, more=number + 1 < len(scalars))
-                for number, (link, scalar) in enumerate(scalars)
+                _per_tensor(run, name, scalar, row, masks, more=number + 1 < len(scalars))
+                for number, (name, scalar) in enumerate(scalars)
             ]
 
     @contextmanager
     def _run(self, row: _ExactRow) -> Iterator[LayerGradients]:
-        """One pass with `rows` identical rows behind the layer."""
+        """One pass with `rows` identical rows after the layer."""
         with ExitStack() as stack:
             run = self._widened(row, stack) if self._widens and self._pass.can_widen and self._rows > 1 else None
             self._widens = run is not None or self._rows == 1
@@ -151,7 +153,7 @@ class _ExactLayer:
             yield run
 
     def _widened(self, row: _ExactRow, stack: ExitStack) -> LayerGradients | None:
-        """One row in front of the layer; None where the model does not go on with several behind it."""
+        """One row before the layer, several after it. None where the model does not allow that."""
         attempt = ExitStack()
         try:
             run: LayerGradients = attempt.enter_context(
@@ -171,7 +173,7 @@ class _ExactLayer:
 
 
 def _per_tensor(
-    run: LayerGradients, link: str, score: Tensor, row: _ExactRow, masks: list[Tensor | None], more: bool
+    run: LayerGradients, name: str, score: Tensor, row: _ExactRow, masks: list[Tensor | None], more: bool
 ) -> list[Derivatives]:
     check_finite(torch.isfinite(score).all())
     graphs = run.graphs(score)
@@ -180,7 +182,7 @@ def _per_tensor(
     with run.differentiating():
         return [
             true_derivatives(
-                link, score.detach()[:1], _along(run, number, gradient, _is_pooled(run, graph, gradient), mask, row)
+                name, score.detach()[:1], _along(run, number, gradient, _is_pooled(run, graph, gradient), mask, row)
             )
             for number, (gradient, graph, mask) in enumerate(zip(gradients, graphs, masks, strict=True))
         ]
@@ -191,7 +193,7 @@ def _is_pooled(run: LayerGradients, graph: Graph, gradient: Tensor) -> bool:
 
 
 def _scalars(run: LayerGradients, request: Request) -> list[tuple[str, Tensor]]:
-    """For every target, a score function and the scalar `s` of each row, `(rows,)`, that it is applied to."""
+    """For every target, the name of a score function and the scalars `s`, `(rows,)`, that it is applied to."""
     return [_scalar(one, request.score) for one in target_scores(run, request, len(run.output))]
 
 
@@ -214,7 +216,7 @@ def _check_graphs(score: Tensor, graphs: list[Graph]) -> None:
     for graph in graphs:
         if (name := graph.doubtful()) is not None:
             raise RuntimeError(
-                "derivatives: expected operations behind the layer whose third derivative is known to be right for "
+                "derivatives: expected operations after the layer whose third derivative is known to be right for "
                 f"'exact', found {name}; write it from elementary operations or use 'closed_form'"
             )
 
@@ -235,7 +237,7 @@ def _along(
 
 
 def _entries(wanted: Tensor, pooled: bool) -> Tensor:
-    """Numbers of the wanted entries in the flattened tensor; of pooled maps, the first stands for all."""
+    """Numbers of the wanted entries in the flattened tensor. Of a pooled map, the first stands for all."""
     if pooled:
         return wanted.flatten(1).any(1).nonzero()[:, 0] * wanted[0].numel()
     return wanted.flatten().nonzero()[:, 0]
@@ -252,7 +254,7 @@ def _largest(values: Tensor) -> Tensor:
 
 
 def _rows_are_equal(run: LayerGradients, row: _ExactRow) -> bool:
-    """Whether equal rows have equal scores and gradients, but for rounding, and no row depends on the others."""
+    """Whether equal rows have equal scores and gradients, up to rounding, and no row depends on the others."""
     score = _scalars(run, row.request)[0][1]
     gradients = run.gradient(score, more=True, unused_is_zero=row.request.unused_is_zero)
     of_first_row = run.gradient(score[:1], more=True, unused_is_zero=row.request.unused_is_zero)
@@ -262,7 +264,7 @@ def _rows_are_equal(run: LayerGradients, row: _ExactRow) -> bool:
 
 @contextmanager
 def _saved_bytes() -> Iterator[list[int]]:
-    """Counts the bytes that autograd keeps for the backward pass in the block, parameters left out."""
+    """Counts the bytes that autograd keeps for the backward pass in the block, without parameters."""
     total, seen = [0], set()
 
     def count(kept: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class Noise:
         generator: source of the seed.
         groups: groups of samples for the jackknife.
         show_progress: whether a bar counts the samples.
-        tolerance: sample until the standard error of every map is below it; None: no.
+        tolerance: sample until the standard error of every map is below it. None: take `nt_samples`.
     """
 
     sigmas: tuple[Tensor | None, ...]
@@ -51,14 +51,14 @@ class Request:
     Attributes:
         inputs: clean inputs, `(N, ...)` each.
         additional_args: the arguments after them.
-        per_example: which of these have one entry per example and grow with the rows.
-        targets: in Captum's formats, plain ints; each is explained on its own, over the same noisy samples.
-        score: `"exp"`, `"sigmoid"` or a `Softmax`; with exact derivatives also `"identity"` or a function.
+        per_example: which of these have one entry per example, which is repeated for the noisy samples.
+        targets: in Captum's formats, plain ints. Each is explained on its own, over the same noisy samples.
+        score: `"exp"`, `"sigmoid"` or a `Softmax`. With exact derivatives also `"identity"` or a function.
         feature_maps, neurons: the selection.
-        entries: the selection as a bool tensor that broadcasts to the activation, in their place.
+        entries: the selection as a bool tensor that broadcasts to the activation, instead of these two.
         map_options: how derivatives become a map.
         unused_is_zero: whether a layer without influence has the gradient 0, or raises.
-        exact: whether to take true derivatives where the network after the layer is not piecewise linear.
+        exact: whether to take exact derivatives where the network after the layer is not piecewise linear.
         create_graph: whether the maps are to be differentiated.
         noise: how the noisy samples are made; None: the clean example is the only sample.
     """

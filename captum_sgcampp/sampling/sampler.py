@@ -33,8 +33,8 @@ from captum_sgcampp.sampling.targets import check_finite
 
 @dataclass(frozen=True)
 class LayerSample:
-    """One tensor of a layer and one target: `A` at the clean input, `(N, K, *space)`, the selected entries of it
-    (None: all), and the sums of the derivatives over the noisy samples."""
+    """One tensor of a layer and one target: `A` at the clean input, `(N, K, *space)`, its selected entries (None: all),
+    and the sums of the derivatives over the noisy samples."""
 
     activation: Tensor
     selected: Tensor | None
@@ -56,7 +56,7 @@ def sample_layers(forward_pass: ForwardPass, request: Request) -> Sampler:
         request: what is explained, and over which noise.
 
     Returns:
-        *Sampler*, of which `samples` and `tensors` are of interest.
+        *Sampler* with its `samples` and `tensors`.
     """
     noise = request.noise
     with rewound_on_error(noise.generator) if noise else nullcontext():
@@ -99,7 +99,7 @@ class Sampler:
         self.active, self._of_active = examples, self.request.of(examples)
 
     def add(self, copies: range) -> None:
-        """Add some samples, `chunk` in one pass; the clean example rides in the first, which holds one sample less."""
+        """Add some samples, `chunk` in one pass. The first pass holds the clean example and one sample less."""
         start = copies.start
         while start < copies.stop or not self.samples:
             stop = min(start + self._chunk - (not self.samples), copies.stop)
@@ -113,7 +113,7 @@ class Sampler:
         check_finite(self._finite)
 
     def _fits(self, copies: range) -> bool:
-        """Run a pass. False where it is to be run again: in another way, or, where memory runs out, in halves."""
+        """Run a pass. False where it must run again: in another way, or in halves where memory runs out."""
         try:
             if self._exact is None:
                 self._run(copies)
@@ -125,7 +125,7 @@ class Sampler:
             return False
         except torch.OutOfMemoryError as error:
             self._explain_memory(error)
-        # Out of the except block, so that the failed pass is no longer held by its traceback.
+        # Outside the except block: the traceback holds the failed pass.
         self._chunk = max(1, self._chunk // 2)
         warnings.warn(
             f"nt_samples_batch_size: out of memory, going on with {self._chunk} samples of each example in one pass",
@@ -174,7 +174,7 @@ class Sampler:
             check_finite(self._finite)
 
     def _add_up(self, samples: list[LayerSample], derivatives: list[Derivatives], skip: int) -> None:
-        """Add a pass to the sums, whole or not at all: it may not be repeated after this."""
+        """Add a pass to the sums. It cannot be run again after this."""
         try:
             for sample, rows in zip(samples, derivatives, strict=False):
                 sample.moments.add(rows, skip, self.active)
@@ -185,7 +185,7 @@ class Sampler:
             ) from error
 
     def _run_exactly(self, copies: range) -> None:
-        """The true derivatives for the next samples, one example and sample at a time."""
+        """The exact derivatives for the next samples, one example and sample at a time."""
         assert self._exact is not None
         for copy in copies if self.request.has_noise else range(1):
             found = [self._exact_row(self._exact, example, copy) for example in self.active.tolist()]
@@ -198,7 +198,7 @@ class Sampler:
         return exact.derivatives(one, one.rows(self._seed, range(copy, copy + 1), False), selected)
 
     def _explain_memory(self, error: Exception) -> None:
-        """Raise where a smaller chunk is not ours to choose, or not to be had."""
+        """Raise where the caller chose the chunk, or it cannot get smaller."""
         if not self.request.has_noise or self._chunk == 1:
             raise RuntimeError(
                 f"inputs: expected a batch that fits into memory, found {len(self.active)} examples that do not"

@@ -1,5 +1,4 @@
-"""From one forward pass to the derivatives of every target's score, in closed form: gradients of the scores, and of
-all classes that compete in a softmax."""
+"""The closed form: from the gradients of one forward pass to the derivatives of every target's score."""
 
 from __future__ import annotations
 
@@ -47,7 +46,7 @@ class TargetScore(NamedTuple):
 
 
 def target_scores(run: LayerGradients, request: Request, repeats: int) -> list[TargetScore]:
-    """The score of every target, once the model's output is known to have it."""
+    """The score of every target, after a check of the model's output."""
     return [_target_score(run, request, repeats, target) for target in request.targets]
 
 

@@ -16,7 +16,7 @@ from captum_sgcampp.captum_internals import ExpansionTypes, TargetType, _expand_
 
 
 def normal_target(target: Any, examples: int) -> TargetType:
-    """`target` with plain ints, in one of Captum's formats, checked as far as that goes without the output.
+    """`target` with plain ints, in one of Captum's formats, checked as far as possible without the output.
 
     Args:
         target: None; an int, or a tensor with one, for all examples; a list or 1-D tensor of ints, one per example; a
@@ -59,7 +59,7 @@ def _plain_int(index: Any) -> int:
 
 
 def check_output(output: Any, target: TargetType, rows: int) -> Tensor:
-    """The model's output, once it is known that `target` picks one value from each of its rows."""
+    """The model's output, after a check that `target` picks one value from each of its rows."""
     if not isinstance(output, Tensor):
         raise TypeError(
             f"forward_func: expected a tensor as output, found {type(output).__name__}; wrap the model in a function "
@@ -113,7 +113,7 @@ def select_scores(output: Tensor, target: TargetType) -> Tensor:
 
 
 def check_finite(finite: Tensor) -> None:
-    """Raise unless all scores were finite: `finite` is a single bool, for which this waits for the device."""
+    """Raise unless all scores were finite. Waits for the device, to read the single bool `finite`."""
     if not bool(finite):
         raise RuntimeError("forward_func: expected finite scores of the target, found NaN or infinity")
 
@@ -138,8 +138,8 @@ def class_logits(output: Tensor, target: TargetType) -> tuple[Tensor, Tensor]:
 
 
 def competitors(logits: Tensor, own: Tensor, named_classes: Sequence[int] | None) -> tuple[Tensor, Tensor]:
-    """Which classes each row's softmax runs over, `(rows, columns)`, and those columns: the named classes and the
-    row's own target, never another example's."""
+    """Which classes each row's softmax runs over, `(rows, columns)`, and those columns: the named classes and the row's
+    own target, but not the other examples' targets."""
     classes = logits.shape[1]
     named = range(classes) if named_classes is None else sorted(named_classes)
     if named and not 0 <= named[-1] < classes:
