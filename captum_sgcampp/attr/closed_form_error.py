@@ -1,4 +1,4 @@
-"""How far the closed form is from the true derivatives, for one model, layer and class."""
+"""How far the closed form is from the exact derivatives, for one model, layer and class."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from captum_sgcampp.sampling.sampler import LayerSample, sample_layers
 
 
 class ClosedFormError(NamedTuple):
-    """How far the closed form is from the true derivatives at some entries of a layer: L2 norm of the difference
-    divided by that of the true values, `(N,)` each. 0 where the network after the layer is piecewise linear.
+    """How far the closed form is from the exact derivatives at some entries of a layer: L2 norm of the difference
+    divided by that of the exact values, `(N,)` each. 0 where the network after the layer is piecewise linear.
 
     Attributes:
         d1, d2, d3: of the first, second and third derivative.
@@ -53,7 +53,7 @@ def closed_form_error(
 
 
 def _relative_errors(closed: LayerSample, exact: LayerSample, chosen: Tensor) -> ClosedFormError:
-    """Both with the scale of the closed form, whose first derivative has the largest magnitude 1."""
+    """Errors on the scale of the closed form, whose first derivative has the largest magnitude 1."""
     found, true = closed.moments.mean(), exact.moments.mean()
     ratio = per_row(true.scale / torch.where(found.scale > 0, found.scale, 1), chosen)
     parts = [(d * ratio**p, c) for p, (d, c) in enumerate(zip(true[:3], found[:3], strict=True), start=1)]

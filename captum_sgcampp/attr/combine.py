@@ -19,19 +19,18 @@ Attributions = TypeVar("Attributions", Tensor, tuple[Tensor, ...])
 
 def multiply_by_map(attributions: Attributions, maps: Tensor, interpolate_mode: str | None = None) -> Attributions:
     r"""
-    Multiplies an attribution of the input's size by a class map: the attribution says which pixels matter, the map
-    where the class is. Guided Grad-CAM is this product with guided backpropagation; integrated gradients, DeepLift,
-    occlusion or any other attribution of the input may stand in its place.
+    Multiplies an attribution of the input's size by a class map. The attribution says which pixels matter, the map
+    where the class is. With guided backpropagation this is Guided Grad-CAM; integrated gradients, DeepLift, occlusion
+    or any other attribution of the input works as well.
 
-    The map is taken as it is. Where its negative part should not count, compute it with `relu_attributions=True`. The
-    product inherits the arbitrary scale of the map; it does not add up to the score, even where the attribution did.
+    For a map without its negative part, compute it with `relu_attributions=True`. The product has the arbitrary scale
+    of the map, and does not add up to the score even where the attribution did.
 
     Args:
 
         attributions (Tensor or tuple[Tensor, ...]): Attributions of the input or of several, `(N, C, *space)` each.
-        maps (Tensor): Map of the same examples, `(N, 1, *space)` with another spatial size: as `attribute` of a layer
-                    method gives it.
-        interpolate_mode (str, optional): How the map is brought to the size of the attributions, any mode of
+        maps (Tensor): Map of the same examples from a layer method, `(N, 1, *space)`, of any spatial size.
+        interpolate_mode (str, optional): How the map is upsampled, a mode of
                     `torch.nn.functional.interpolate` for that number of dimensions.
                     Default: None, linear interpolation ("linear", "bilinear" or "trilinear")
 
@@ -39,9 +38,9 @@ def multiply_by_map(attributions: Attributions, maps: Tensor, interpolate_mode: 
         *Tensor* or *tuple[Tensor, ...]*: of the shape of `attributions`.
 
     Raises:
-        TypeError: several maps, or what is no tensor.
-        ValueError: attributions and map that do not fit together, a map that is not summed over the feature maps
-            (`attr_dim_summation=False`), or a mode that does not fit their dimensions.
+        TypeError: several maps, or not a tensor.
+        ValueError: attributions and map of different examples or dimensions, a map that is not summed over the feature
+            maps (`attr_dim_summation=False`), or a mode for another number of dimensions.
 
     Examples::
 
@@ -79,14 +78,14 @@ def _multiplied(attributions: Tensor, maps: Tensor, interpolate_mode: str | None
 
 def fuse_maps(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
     r"""
-    The mean of maps of different resolution. Each is upsampled linearly and divided by its L2 norm first, because the
-    scales of maps of different layers have nothing to do with each other.
+    The mean of maps of different resolution. Each is upsampled linearly and divided by its L2 norm first, because
+    maps of different layers have unrelated scales.
 
     Args:
 
         maps (sequence of Tensor): Maps of the same examples, `(N, 1, *space)` each, with 1 to 3 spatial dimensions: as
-                    `attribute` gives them for a list of layers.
-        size (sequence of int): Spatial size of the result, as the input's `(H, W)`.
+                    `attribute` returns them for a list of layers.
+        size (sequence of int): Spatial size of the result, such as the input's `(H, W)`.
 
     Returns:
         *Tensor* of **attributions**: `(N, 1, *size)`. A map that is all zero stays so.

@@ -13,10 +13,10 @@ from captum_sgcampp.functional.selection import FeatureMaps, Neurons
 
 class LayerGradCamPlusPlus(LayerCamPlusPlus):
     r"""
-    Computes Grad-CAM++ attribution for a chosen layer. It stands where `captum.attr.LayerGradCam` stands: the
-    constructor and the positional arguments of `attribute` are the same.
+    Computes Grad-CAM++ attribution for a chosen layer. It replaces `captum.attr.LayerGradCam`: the constructor and the
+    positional arguments of `attribute` are the same.
 
-    Grad-CAM++ weighs each feature map by a weighted sum of the positive gradients, and chooses the coefficients such
+    Grad-CAM++ weights each feature map by a weighted sum of its positive gradients. The coefficients are chosen such
     that several occurrences of a class count. With the score `Y = exp(S)` of a logit `S`, `g = dS/dA` and the layer's
     activation `A`:
 
@@ -24,12 +24,12 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
         w_k   = sum_ij alpha_kij * relu(g)_kij
         L_ij  = sum_k w_k A_kij
 
-    where the constant factor `exp(S)` is left out. The closed form is exact where the network behind the layer is
-    piecewise linear (ReLU, max-pooling, convolutions, linear layers); elsewhere it is an approximation, and
-    `derivatives="exact"` takes the true derivatives.
+    where the constant factor `exp(S)` is left out. The gradient is the total derivative with respect to what the layer
+    returned, as in Captum. This closed form is exact where the network after the layer is piecewise linear (ReLU,
+    max-pooling, convolutions, linear layers). Elsewhere it approximates `derivatives="exact"`.
 
     As in Captum's `LayerGradCam`, the final ReLU of the papers is applied on request only (`relu_attributions=True`).
-    Maps are in float32 (float64 for a float64 model), contiguous, and detached but with `create_graph`.
+    Maps are in float32 (float64 for a float64 model), contiguous, and detached unless `create_graph` is set.
 
     Give the model's logits, not its probabilities. A model in training mode with batch normalization or dropout is
     refused, since its rows depend on each other or on chance.
@@ -70,11 +70,11 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
                         Default: None
             additional_forward_args (Any, optional): Further arguments of forward_func, which
                         follow the inputs: one argument or a tuple of tensors and other objects. A tensor
-                        with as many entries as there are examples counts as one entry per example and is repeated for
-                        the noisy copies (bind others with `functools.partial`).
+                        with as many entries as there are examples has one entry per example, and is repeated for the
+                        noisy samples (bind others with `functools.partial`).
                         Default: None
             attribute_to_layer_input (bool, optional): Whether to explain the layer's
-                        inputs (its positional tensors) in the place of its output.
+                        inputs (its positional tensors) instead of its output.
                         Default: False
             relu_attributions (bool, optional): Whether to apply the papers' final ReLU.
                         Default: False
@@ -84,8 +84,8 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
             grad_kwargs (Dict[str, Any], optional): `{"materialize_grads": True}` or
                         `{"allow_unused": True}` take the gradient of a layer that the score does
                         not depend on as zero. `{"create_graph": True}` gives maps that can be differentiated with
-                        respect to the model's parameters and the inputs, for losses on maps; the graph of all
-                        passes is kept (closed form, a fixed number of copies, one device).
+                        respect to the model's parameters and the inputs, for losses on maps. It keeps the graph of
+                        all passes (closed form, a fixed number of samples, one device).
                         Default: None
             feature_maps (int, sequence of ints, slice or bool tensor, optional): Feature maps that
                         make the map: indices, or a bool tensor `(K,)` or `(N, K)`.
@@ -95,19 +95,19 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
                         layer's spatial shape, or one that broadcasts to its activation. Weights are summed over them,
                         and the map is 0 elsewhere. `box_to_neurons` makes them from a box in input pixels.
                         Default: None, all
-            score (str, Softmax or function, optional): Score link `Y`: `"exp"`, `"sigmoid"`, `"softmax"` or
+            score (str, Softmax or function, optional): Score function `Y`: `"exp"`, `"sigmoid"`, `"softmax"` or
                         `Softmax(classes=...)` (experimental; in closed form, one gradient per class). With exact
-                        derivatives also `"identity"`, the logit itself, or a function of one's own from the
-                        selected scores `(rows,)` to as many; the copies then count equally.
+                        derivatives also `"identity"` (the logit) or a function from the selected scores `(rows,)`
+                        to as many; the samples then count equally.
                         Default: `"exp"`
-            derivatives (str, optional): `"closed_form"` takes the powers of the gradient, which are the derivatives of
-                        the score behind piecewise linear heads. `"exact"` gives the true derivatives along
-                        every single entry of the layer behind any head (SiLU, GELU, attention, normalization) by
-                        automatic differentiation, at about ten forward passes of the head for each entry and copy.
-                        Heads that are piecewise linear are recognized and cost nothing more; in front of global
-                        average pooling one entry for each feature map is enough; only the selected entries
-                        are differentiated. Expects float32 or float64, and refuses operations that PyTorch
-                        differentiates wrongly. `closed_form_error` says what the choice means for a model.
+            derivatives (str, optional): `"closed_form"` takes the powers of the gradient. They are the derivatives of
+                        the score where the network after the layer is piecewise linear. `"exact"`
+                        differentiates along every selected entry of the layer, whatever follows (SiLU, GELU,
+                        attention, normalization). It costs about ten forward passes of the network after the layer
+                        for each entry and sample; one entry per feature map where global average pooling follows,
+                        and nothing more where the network is found to be piecewise linear. Expects float32 or
+                        float64, and refuses operations that PyTorch differentiates wrongly. `closed_form_error`
+                        measures the difference for a model.
                         Default: `"closed_form"`
             bound_alpha (bool, optional): Whether to clamp alpha to [0, 1/2], where it lies for one sample with
                         `A >= 0` and `g > 0`.
@@ -116,13 +116,12 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**:
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
-                        The map, of the shape of the layer's output but for dimension 1, which is 1:
-                        `(N, 1, *space)`. A tuple if the layer's inputs / outputs are several
-                        tensors.
+                        The map `(N, 1, *space)`: the layer's output shape with 1 in dimension 1. A tuple if the
+                        layer's inputs / outputs are several tensors.
 
         Raises:
             TypeError, ValueError, RuntimeError: the message names the argument, what was expected and what was
-                found. The model is as it was.
+                found. The model stays as it was.
 
         Examples::
 

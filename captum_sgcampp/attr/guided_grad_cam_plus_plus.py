@@ -27,14 +27,12 @@ from captum_sgcampp.sampling.targets import normal_target
 class GuidedGradCamPlusPlus(GradientAttribution):
     r"""
     Computes the element-wise product of guided backpropagation and the upsampled, non-negative map of Grad-CAM++. It
-    stands where `captum.attr.GuidedGradCam` stands: the constructor and the positional arguments of `attribute` are
-    the same, with `LayerGradCamPlusPlus` in the place of `LayerGradCam`.
+    replaces `captum.attr.GuidedGradCam`: the constructor and the positional arguments of `attribute` are the same.
 
-    As there, each of several inputs gets the map upsampled to its own size, and an empty tensor with a warning where
-    that is not possible. Guided backpropagation acts on ReLU modules only; without any it is the plain gradient.
-    Sanity checks (Adebayo et al., https://arxiv.org/abs/1810.03292) found guided backpropagation nearly independent of
-    the model's last layers: what is specific to the class comes from the map. For a product with another attribution
-    see `multiply_by_map`.
+    As there, each of several inputs gets the map upsampled to its own size, or an empty tensor and a warning where that
+    is not possible. Guided backpropagation acts on ReLU modules only; without any it is the plain gradient. Sanity
+    checks (Adebayo et al., https://arxiv.org/abs/1810.03292) found it nearly independent of the model's last layers:
+    what is specific to the class comes from the map. `multiply_by_map` takes any other attribution.
 
     Sources: Selvaraju et al., *Grad-CAM*, https://arxiv.org/abs/1610.02391 (section 3.3); Chattopadhay et al.,
     *Grad-CAM++*, https://arxiv.org/abs/1710.11063 (section 3.4); Springenberg et al., https://arxiv.org/abs/1412.6806.
@@ -53,9 +51,9 @@ class GuidedGradCamPlusPlus(GradientAttribution):
         r"""
         Args:
 
-            model (nn.Module): The model. Its ReLUs must be modules (`nn.ReLU`): guided backpropagation does not see
+            model (nn.Module): The model. Guided backpropagation sees its ReLU modules (`nn.ReLU`), not
                           `torch.nn.functional.relu`.
-            layer (torch.nn.Module): Layer for which the map is computed, of a single tensor.
+            layer (torch.nn.Module): Layer for which the map is computed; it returns a single tensor.
             device_ids (list[int]): Device ID list, necessary only if model
                           is a DataParallel model over several devices.
                           If model is given as the DataParallel model itself,
@@ -84,16 +82,15 @@ class GuidedGradCamPlusPlus(GradientAttribution):
         Args:
 
             inputs, target, additional_forward_args, attribute_to_layer_input:
-                        as in `LayerGradCamPlusPlus.attribute`; the inputs must be floating-point tensors.
+                        as in `LayerGradCamPlusPlus.attribute`. The inputs must be floating-point tensors.
             interpolate_mode (str, optional): How the map is upsampled, a mode of
                         `torch.nn.functional.interpolate` for the layer's number of dimensions: "nearest", "area",
                         "linear" (signals), "bilinear" or "bicubic" (images), "trilinear" (volumes). The papers use
                         "bilinear".
                         Default: "nearest", as in Captum
-            **map_arguments (Any, optional): The keyword-only arguments of the layer method's `attribute`: of
-                        `LayerGradCamPlusPlus` (`feature_maps`, `neurons`, `score`, `derivatives`, `bound_alpha`), and
-                        for `GuidedSmoothGradCamPlusPlus` those of `LayerSmoothGradCamPlusPlus` (`nt_samples`,
-                        `stdevs`, `generator`, `return_statistics`, ...).
+            **map_arguments (Any, optional): The keyword-only arguments of the layer method's `attribute`:
+                        `feature_maps`, `neurons`, `score`, `derivatives`, `bound_alpha`, and for
+                        `GuidedSmoothGradCamPlusPlus` also `nt_samples`, `stdevs`, `generator`, `return_statistics`, ...
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**, or 2-element tuple of **attributions**,
@@ -145,9 +142,8 @@ class GuidedGradCamPlusPlus(GradientAttribution):
 
 class GuidedSmoothGradCamPlusPlus(GuidedGradCamPlusPlus):
     r"""
-    Computes the element-wise product of guided backpropagation and the upsampled, non-negative map of Smooth
-    Grad-CAM++: `GuidedGradCamPlusPlus` with `LayerSmoothGradCamPlusPlus` as its map. Guided backpropagation is that of
-    the clean input.
+    Computes the element-wise product of guided backpropagation of the clean input and the upsampled, non-negative map
+    of Smooth Grad-CAM++: `GuidedGradCamPlusPlus` with `LayerSmoothGradCamPlusPlus` as its map.
 
     Sources: as `GuidedGradCamPlusPlus`; Omeiza et al., *Smooth Grad-CAM++*, https://arxiv.org/abs/1908.01224.
     """
@@ -162,7 +158,7 @@ def _kind(value: object) -> str:
 def _guided_gradients(
     model: Callable[..., Tensor], inputs: TensorOrTuple, target: TargetType, additional_forward_args: object | None
 ) -> tuple[Tensor, ...]:
-    """Captum's guided backpropagation of every input, which stays as it was."""
+    """Captum's guided backpropagation of every input. The inputs stay as they were."""
     tensors = tuple(usable_for_autograd(x) for x in checks.check_inputs(inputs))
     unfit = [x.dtype for x in tensors if not x.is_floating_point()]
     if unfit:
@@ -185,7 +181,7 @@ def _guided_gradients(
 
 
 def _indices(target: TargetType) -> TargetType:
-    """One class per example as indices: Captum's gather of a list of ints takes no negative ones."""
+    """A list of ints as tuples: Captum gathers a list of ints, which takes no negative ones."""
     if not isinstance(target, list):
         return target
     return [index if isinstance(index, tuple) else (index,) for index in target]

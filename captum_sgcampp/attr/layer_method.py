@@ -1,4 +1,4 @@
-"""What the two layer methods share: how they are made, several targets in one pass, and the largest weights."""
+"""What the two layer methods share: constructor, several targets in one pass, largest weights, closed-form error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from captum_sgcampp.sampling.sampler import sample_layers
 
 
 class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
-    """Grad-CAM++ and Smooth Grad-CAM++, which say what their arguments are."""
+    """Base of Grad-CAM++ and Smooth Grad-CAM++."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
 
             forward_func (Callable): The forward function of the model or any
                           modification of it. A model compiled by `torch.compile` is compiled
-                          once more for the layer, in pieces that meet there
+                          once more for the layer, in pieces that meet there.
             layer (torch.nn.Module or list of them): Layer for which attributions are
                           computed. Output size of attribute matches this layer's
                           output dimensions, except for dimension 1, which will be 1,
@@ -59,10 +59,9 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
                           If forward_func is given as the DataParallel model itself,
                           then it is not necessary to provide this argument.
             reshape_transform (Callable, optional): For layers whose feature maps are not in dimension 1: a function
-                          that moves the entries of the layer's tensors to `(N, K, *space)`, such as
-                          `TokenGrid()` for the tokens `(N, T, C)` of a vision transformer and
-                          `channels_last_to_first` for `(N, *space, C)`. It is
-                          applied to all tensors of all layers, and to their derivatives.
+                          that moves the entries of the layer's tensors to `(N, K, *space)`. `TokenGrid()` does it
+                          for the tokens `(N, T, C)` of a vision transformer, `channels_last_to_first` for
+                          `(N, *space, C)`. It is applied to all tensors of all layers, and to their derivatives.
                           Default: None, the tensors are `(N, K, *space)`
         """
         if reshape_transform is not None and not callable(reshape_transform):
@@ -88,12 +87,11 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
 
             inputs, target: as in `attribute`.
             k (int, optional): How many. Default: 5
-            **attribute_arguments (Any, optional): Any other argument of `attribute` that has a part in the weights,
-                        by name.
+            **attribute_arguments (Any, optional): Any other argument of `attribute`, by name.
 
         Returns:
-            *TopFeatureMaps* of **weights** and **indices**, each `(N, k)`, largest weight first; the indices may be
-            given to `feature_maps`.
+            *TopFeatureMaps* of **weights** and **indices**, each `(N, k)`, largest weight first. `feature_maps` takes
+            the indices.
 
         Examples::
 
@@ -114,15 +112,14 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         self, inputs: TensorOrTuple, targets: Sequence[TargetType], **attribute_arguments: Any
     ) -> list[Attributions] | list[tuple[Attributions, Statistics]]:
         r"""
-        Explains several targets of the same inputs in one pass, over the same noisy samples: the network runs once, and
-        one gradient per target is taken.
+        Explains several targets of the same inputs over the same noisy samples: one forward pass, and one gradient per
+        target.
 
         Args:
 
             inputs: as in `attribute`.
-            targets (sequence of targets): Each in any format that `attribute` takes as `target`. With
-                        `nt_samples="auto"`, each example gets the largest number of samples that any of its
-                        targets needs.
+            targets (sequence of targets): Each as `target` of `attribute`. With `nt_samples="auto"`, each example gets
+                        the largest number of samples that any of its targets needs.
             **attribute_arguments (Any, optional): Any other argument of `attribute`, by name.
 
         Returns:
@@ -155,15 +152,14 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         attribute_to_layer_input: bool = False,
     ) -> ClosedFormError:
         r"""
-        How far `derivatives="closed_form"` is from `"exact"` for this model, layer and class, at random entries of the
-        layer with a positive first derivative (the others have no part in the map), without noise.
+        How far `derivatives="closed_form"` is from `"exact"` for this model, layer and class, without noise. It is
+        measured at random entries of the layer with a positive first derivative; the others have no part in the map.
 
         Args:
 
             inputs, target, score, additional_forward_args, attribute_to_layer_input: as in `attribute`.
-            entries (int, optional): How many entries of each example are compared, fewer where fewer have a positive
-                        derivative. Default: 64
-            generator (torch.Generator, optional): Source of the choice.
+            entries (int, optional): The most entries of each example to compare. Default: 64
+            generator (torch.Generator, optional): Chooses the entries.
                         Default: None, the global CPU generator
 
         Returns:

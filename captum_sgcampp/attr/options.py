@@ -1,4 +1,4 @@
-"""The arguments of `attribute`: checked, and made to a request for the sampler."""
+"""The arguments of `attribute`: checked, and turned into a request for the sampler."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class NoiseArguments:
 def make_request(
     inputs: object, targets: Sequence[TargetType], arguments: MapArguments, noise_arguments: NoiseArguments | None
 ) -> Request:
-    """What the sampler is asked for. Args: the arguments of `attribute`, for several targets."""
+    """The sampler's request, from the arguments of `attribute` for several targets."""
     tensors = checks.check_inputs(inputs)
     create_graph = arguments.in_autograd("create_graph")
     additional_args = _format_additional_forward_args(arguments.additional_forward_args) or ()
@@ -130,7 +130,7 @@ def make_request(
 
 
 def check_create_graph(request: Request, has_replicas: bool) -> None:
-    """What a differentiable map cannot be combined with."""
+    """Refuse what a differentiable map cannot be combined with."""
     auto = request.noise is not None and request.noise.tolerance is not None
     for found, name in (
         (request.exact, "derivatives='exact'"),

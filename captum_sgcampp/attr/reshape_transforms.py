@@ -1,6 +1,6 @@
 """Layers whose channels come last: tokens `(N, T, C)` and grids `(N, *space, C)`, brought to `(N, C, *space)`.
 
-A `reshape_transform` only moves entries (and may drop some), so it is applied to the derivatives as to the activation.
+A `reshape_transform` only moves entries and may drop some, so it applies to derivatives as to the activation.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ from captum_sgcampp.checks import check_count
 class TokenGrid:
     r"""
     A `reshape_transform` for vision transformers: tokens `(N, T, C)` to feature maps `(N, C, h, w)`, rows first. The
-    tokens in front of the patches (class token, distillation token, registers) are dropped.
+    tokens before the patches (class token, distillation token, registers) are dropped.
 
-    A layer behind which only the class token is used (the output of torchvision's last encoder block) has the gradient
-    0 at every patch, and an all-zero map. Explain what goes into the last attention: `encoder.layers[-1].ln_1`.
+    If only the class token is used after a layer (the output of torchvision's last encoder block), the gradient is 0 at
+    every patch and the map is all zero. Explain the input of the last attention: `encoder.layers[-1].ln_1`.
 
     Args:
 
         grid (tuple of int, optional): Number of patches along each spatial dimension, `(h, w)`.
                     Default: None, a square grid
-        leading (int, optional): How many tokens stand in front of the patches: 1 in ViT, 2 in distilled DeiT, 0 where
-                    there is no class token.
+        leading (int, optional): Number of tokens before the patches: 1 in ViT, 2 in distilled DeiT, 0 without a class
+                    token.
                     Default: 1
 
     Raises:
         TypeError: a grid that is no sequence of ints, or `leading` that is no int.
-        ValueError: a grid or `leading` that is not possible, and when called with another number of tokens than the
-            grid has.
+        ValueError: an impossible grid or `leading`, or another number of tokens than the grid has.
 
     Examples::
 
@@ -68,7 +67,7 @@ class TokenGrid:
         grid = (side, side) if self.grid is None else tuple(self.grid)
         if math.prod(grid) != patches or patches < 1:
             raise ValueError(
-                f"grid: expected {'a square grid' if self.grid is None else grid} behind {self.leading} leading "
+                f"grid: expected {'a square grid' if self.grid is None else grid} after {self.leading} leading "
                 f"tokens, found {activation.shape[1]} tokens; give TokenGrid(grid=(h, w), leading=...)"
             )
         maps: Tensor = activation[:, self.leading :].transpose(1, 2).unflatten(2, grid)
@@ -77,7 +76,7 @@ class TokenGrid:
 
 def channels_last_to_first(activation: Tensor) -> Tensor:
     r"""
-    A `reshape_transform` for layers `(N, *space, C)`, as those of torchvision's Swin transformers.
+    A `reshape_transform` for layers `(N, *space, C)`, such as those of torchvision's Swin transformers.
 
     Args:
 

@@ -79,18 +79,18 @@ def _check_finite(maps: list[Tensor]) -> None:
 
 
 def warn_of_zero_gradients(sampler: Sampler) -> None:
-    """Say what is wrong with a layer of tokens of which the score depends on none that the map shows."""
+    """Warn where the score depends on none of the tokens that the map shows."""
     if any(bool((sample.moments.scale == 0).all()) for sample in sampler.samples):
         warnings.warn(
-            "layer: expected tokens that the score depends on, found a gradient of 0 at every position of the map, "
-            "which is all zero; after the last attention only the class token counts: explain what goes into it (its "
-            "normalization layer)",
+            "layer: expected tokens that the score depends on, found a gradient of 0 at every position, so the map is "
+            "all zero; after the last attention only the class token counts, so explain its input (the normalization "
+            "layer before it)",
             stacklevel=5,
         )
 
 
 def attributions(layers: Sequence[Sequence[Explanation]], is_list: bool) -> Attributions:
-    """A tensor, or a tuple for a layer of several; a list of these for a list of layers."""
+    """A tensor, or a tuple for a layer of several tensors. A list of these for a list of layers."""
     maps: list[TensorOrTuple] = [
         _format_output(len(tensors) > 1, tuple(one.maps.contiguous() for one in tensors)) for tensors in layers
     ]

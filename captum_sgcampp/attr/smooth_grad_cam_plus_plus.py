@@ -16,9 +16,9 @@ from captum_sgcampp.functional.selection import FeatureMaps, Neurons
 class LayerSmoothGradCamPlusPlus(LayerCamPlusPlus):
     r"""
     Computes Smooth Grad-CAM++ attribution for a chosen layer: Grad-CAM++ (see `LayerGradCamPlusPlus`) whose first,
-    second and third derivatives are averaged over noisy copies of the input, inside the formula.
+    second and third derivatives are averages over noisy samples, inside the formula.
 
-    With `n` noisy copies `x_m = x + eps_m`, `eps_m ~ N(0, sigma^2)`, logits `S_m`, gradients `g_m`, and the activation
+    With `n` noisy samples `x_m = x + eps_m`, `eps_m ~ N(0, sigma^2)`, logits `S_m`, gradients `g_m`, and the activation
     `A` of the clean input:
 
         e_m   = exp(S_m) / mean_j exp(S_j)
@@ -29,12 +29,12 @@ class LayerSmoothGradCamPlusPlus(LayerCamPlusPlus):
 
     This differs from `captum.attr.NoiseTunnel` around Grad-CAM++, which averages finished maps.
 
-    Where the layer is followed only by global average pooling and a linear score (ResNet's `layer4`), the noisy
-    derivatives are a common multiple of the clean ones and the map equals Grad-CAM++ up to a positive factor, whatever
-    the noise. Inner layers and fully connected heads (VGG) are where the smoothing acts.
+    Where only global average pooling and a linear score follow the layer (ResNet's `layer4`), the noisy derivatives are
+    a common multiple of the clean ones. There the map equals Grad-CAM++ up to a positive factor, whatever the noise.
+    The smoothing acts at inner layers and before fully connected heads (VGG).
 
-    After averaging, alpha need not lie in [0, 1/2] and can have poles; `return_statistics=True` says how much of the
-    weight comes from them.
+    After averaging, alpha can have poles: positions where its denominator is near 0 and alpha leaves [0, 1/2].
+    `return_statistics=True` tells how much of the weight comes from them.
 
     Sources: Omeiza et al., *Smooth Grad-CAM++*, https://arxiv.org/abs/1908.01224; Smilkov et al., *SmoothGrad*,
     https://arxiv.org/abs/1706.03825.
@@ -72,47 +72,44 @@ class LayerSmoothGradCamPlusPlus(LayerCamPlusPlus):
             inputs, target, additional_forward_args, attribute_to_layer_input, relu_attributions,
             attr_dim_summation, grad_kwargs, feature_maps, neurons, score, derivatives, bound_alpha:
                         as in `LayerGradCamPlusPlus.attribute`.
-            nt_samples (int or "auto", optional): Number of noisy copies of each example. `"auto"` goes on until the
-                        standard error of the map is within `tolerance`, for each example on its own.
+            nt_samples (int or "auto", optional): Number of noisy samples of each example. `"auto"` adds samples to
+                        each example until the standard error of its map is within `tolerance`.
                         Default: 25
-            nt_samples_batch_size (int, optional): How many copies of each example one forward
-                        pass gets: at most `N * nt_samples_batch_size` rows. It changes neither the noise nor,
-                        beyond rounding, the map.
-                        Default: None, as many as a bounded amount of memory takes, halved where the device runs out
+            nt_samples_batch_size (int, optional): How many samples of each example one forward
+                        pass gets: at most `N * nt_samples_batch_size` rows. It does not change the noise, and the
+                        map only by rounding.
+                        Default: None, bounded by memory, and halved where the device runs out
             stdevs (float or tuple of float, optional): Standard deviation of the noise in
                         units of the input, one for all inputs or one for each. 0 leaves an input alone; 0 for
-                        all is Grad-CAM++ exactly.
+                        all inputs is exactly Grad-CAM++.
                         Default: None, `noise_level` is used
             noise_level (float or tuple of float, optional): Standard deviation as a fraction of
                         each example's own range (max - min), as in SmoothGrad; one for all inputs or one for each.
                         Default: 0.15
-            generator (torch.Generator, optional): Source of the noise. One number is drawn from it; every
-                        copy has a stream of its own from that number, which all examples of the batch
-                        share.
+            generator (torch.Generator, optional): Source of one seed, from which every sample gets its own stream of
+                        noise. All examples of the batch share these streams.
                         Default: None, the global CPU generator
-            show_progress (bool, optional): Whether to show a progress bar over the copies.
+            show_progress (bool, optional): Whether to show a progress bar over the samples.
                         Default: False
             return_statistics (bool, optional): Whether to return `(attributions, statistics)`,
                         the latter a `SamplingStatistics` (a tuple of them for a layer of several tensors).
                         Default: False
             tolerance (float, optional): For `nt_samples="auto"`: standard error of the map divided by its L2
-                        norm, estimated from the copies by a jackknife.
+                        norm, estimated from the samples by a jackknife.
                         Default: 0.03
-            max_nt_samples (int, optional): For `nt_samples="auto"`: the most copies of an example, at
-                        least 4.
+            max_nt_samples (int, optional): For `nt_samples="auto"`: the most samples of an example, at least 4.
                         Default: 64
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**, or 2-element tuple of **attributions**,
             **statistics**:
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
-                        The map, of the shape of the layer's output but for dimension 1, which is 1:
-                        `(N, 1, *space)`.
+                        The map `(N, 1, *space)`, as `LayerGradCamPlusPlus.attribute` returns it.
             - **statistics** (*SamplingStatistics*, if return_statistics=True):
-                        Per example: copies used, effective sample size, standard error of the map, share of poles.
+                        Per example: samples used, effective sample size, standard error of the map, share of poles.
 
         Raises:
-            TypeError, ValueError, RuntimeError: as in `LayerGradCamPlusPlus.attribute`. The generator is where it was.
+            TypeError, ValueError, RuntimeError: as in `LayerGradCamPlusPlus.attribute`. The generator keeps its state.
 
         Examples::
 
