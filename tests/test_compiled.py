@@ -81,7 +81,7 @@ def runs_in_pieces(backend: Backend, passes: int, pieces: int = 2) -> Iterator[N
 
 @contextmanager
 def runs_eagerly() -> Iterator[None]:
-    with pytest.warns(UserWarning, match="forward_func: expected a compiled model that can be cut at layer"):
+    with pytest.warns(UserWarning, match="forward_func: expected a compiled model that can be split at layer"):
         yield
 
 

@@ -1,4 +1,4 @@
-"""What the autograd graph between a score and a layer is made of: read from its nodes, never guessed from values.
+"""What the autograd graph between a score and a layer is made of, read from its nodes.
 
 Node names are those of `torch.autograd.graph.Node.name()`, without the namespace.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-# Nodes that are linear in all their inputs together (the sum of linear maps of each), or piecewise so.
+# Nodes that are linear or piecewise linear in all their inputs together.
 _LINEAR = {
     "AdaptiveAvgPool2DBackward0",
     "AdaptiveAvgPool3DBackward0",
@@ -102,7 +102,7 @@ class Graph:
     def __init__(self, score: Tensor, edge: Tensor | GradientEdge) -> None:
         target = get_gradient_edge(edge) if isinstance(edge, Tensor) else edge
         self._target = (target.node, target.output_nr)
-        # For every node on a path to the tensor: which of its inputs lie on one.
+        # For every node on a path to the tensor: which of its inputs are on one.
         self.inputs: dict[Any, list[int]] = {}
         for node in _children_first(score.grad_fn, target.node):
             on_path = [
@@ -115,8 +115,8 @@ class Graph:
         return child in self.inputs or (child, number) == self._target
 
     def doubtful(self) -> str | None:
-        """The name of an operation whose second or third derivative may be wrong without an error: one that is known
-        for it, or one that brings a backward pass of its own (other than torch's hook of `nn.Module`)."""
+        """The name of an operation whose second or third derivative may be wrong without an error: known to be wrong,
+        or with a custom backward pass (other than torch's hook of `nn.Module`)."""
         for node in self.inputs:
             name = _name(node)
             custom = isinstance(node, BackwardCFunction) and name != "BackwardHookFunctionBackward"
@@ -125,11 +125,11 @@ class Graph:
         return None
 
     def is_piecewise_linear(self) -> bool:
-        """Whether the score is a piecewise linear function of the tensor. False where that is not known."""
+        """Whether the score is known to be a piecewise linear function of the tensor."""
         return all(_is_linear(node, on_path) for node, on_path in self.inputs.items())
 
     def is_pooled(self, dims: int) -> bool:
-        """Whether all that happens to the tensor, of `dims` dimensions, is a mean over all but the first two."""
+        """Whether the score uses the tensor, of `dims` dimensions, only through a mean over all but the first two."""
         if dims < 3:
             return False
         node, number = self._target
@@ -144,7 +144,7 @@ class Graph:
 
 
 def _children_first(root: Any, stop: Any) -> Iterator[Any]:
-    """All nodes below `root`, every node after those that it depends on; nothing below `stop`."""
+    """All nodes below `root`, every node after those that it depends on. Nothing below `stop`."""
     seen: set[Any] = set()
     stack: list[tuple[Any, bool]] = [(root, False)]
     while stack:
@@ -173,5 +173,5 @@ def _is_linear(node: Any, on_path: list[int]) -> bool:
 
 
 def _reduced(saved: Any, dims: int) -> set[int]:
-    """Dimensions that a node saved, as numbers from 0; negative ones are kept as unsigned 64-bit numbers."""
+    """Dimensions that a node saved, counted from 0. Nodes save negative ones as unsigned 64-bit numbers."""
     return {(dim - 2**64 if dim >= 2**63 else dim) % dims for dim in saved or ()}

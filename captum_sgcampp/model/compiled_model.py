@@ -1,9 +1,8 @@
 """Models compiled with `torch.compile`: compiled once more, in pieces that meet at the layers.
 
-A compiled model is one piece of machine code, in which no hook can cut. So the model is traced again, with a mark at
-each layer, and the graph that its own backend (`"inductor"`, ...) would get is split at the marks. The pieces between
-them are compiled by that backend; at a mark, the explanation gets the layer's tensor. As in models that are not
-compiled, the piece in front has no graph, and nothing is computed for parameters behind the layer either.
+Hooks cannot reach into compiled code. So the model is traced again, with a mark at each layer, and its graph is split
+at the marks. The model's own backend (`"inductor"`, ...) compiles the pieces, and at a mark the explanation gets the
+layer's tensor. The piece before the layer has no autograd graph, and no piece computes gradients of parameters.
 
 Importing this module loads torch's compiler: only for models that are compiled.
 """
@@ -30,35 +29,35 @@ from torch.fx.passes.split_module import split_module
 
 from captum_sgcampp.model.evaluation_mode import batch_dependence
 
-# What a model is compiled with: from a graph and example inputs, a function.
+# Compiles a model: from a graph and example inputs to a function.
 Backend = Callable[..., Callable[..., Any]]
 
-# What is to be done with a layer's tensor; returns the tensor to go on with.
+# What happens at a layer: from its tensor to the tensor that the model goes on with.
 Visit = Callable[[Tensor], Tensor]
 
 
 class SplitModel:
-    """A compiled model that visits `layers` when it is called; one call at a time.
+    """A compiled model that visits `layers` when it is called. One call at a time.
 
-    Compiling takes as long as compiling the model did, at the first call and for new kinds of inputs, but not for
-    other numbers of rows. It must come to one graph: pieces of several would be kept with the code of the model, where
-    torch allows a limited number of them, and then runs the model of the caller eagerly, too.
+    The first call, and new kinds of inputs, take as long as compiling the model did. Other numbers of rows do not. The
+    model must compile to one graph: torch keeps a limited number of pieces of several graphs with the model's code, and
+    beyond it runs the caller's model eagerly, too.
 
     Attributes:
-        is_hopeless: whether it failed where the model itself did not; not to be tried again.
+        is_hopeless: whether it failed where the model itself did not. Then it is not tried again.
     """
 
     def __init__(self, model: nn.Module, backend: Backend, layers: Sequence[nn.Module]) -> None:
         self.is_hopeless = False
         self._other_hooks = _other_hooks(model)
         self._backend = backend
-        self._layers = [ref(layer) for layer in layers]  # they may lead to the model, which is to be freed
+        self._layers = [ref(layer) for layer in layers]  # weak: they may refer to the model, which must be freed
         self._hooks = [_marking_hook(number) for number in range(len(layers))]
         own = _own_function(ref(model))
         self._call = torch.compile(own, backend=partial(_split_at_marks, backend))
 
     def is_for(self, model: nn.Module, backend: Backend, layers: Sequence[nn.Module]) -> bool:
-        """Whether it is compiled by this backend, visits these layers, and knows the hooks that the model has now."""
+        """Whether it has this backend, these layers, and the hooks that the model has now."""
         known = [reference() for reference in self._layers]
         same = self._backend == backend and len(known) == len(layers) and all(map(is_, known, layers))
         return same and self._other_hooks == _other_hooks(model)
@@ -75,13 +74,13 @@ class SplitModel:
             stack.enter_context(several_gradients())
             _CURRENT.visits, _CURRENT.graph_breaks = visits, _graph_breaks()
             stack.callback(setattr, _CURRENT, "visits", None)
-            stack.enter_context(warnings.catch_warnings())  # of what the compiler looks at
+            stack.enter_context(warnings.catch_warnings())  # the compiler reads attributes that warn
             warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
             return self._call(*rows, *args)
 
 
 def _other_hooks(model: nn.Module) -> list[tuple[int, ...]]:
-    """The numbers of all forward hooks: code that was compiled is not compiled again when there are others."""
+    """The numbers of all forward hooks: torch does not compile again when they change."""
     return [(*module._forward_pre_hooks, -1, *module._forward_hooks) for module in model.modules()]
 
 
@@ -97,22 +96,22 @@ class CompiledPieces:
         self._reason = ""
 
     def output(self, rows: Sequence[Tensor], args: Sequence[Any], visits: Sequence[Visit]) -> Any:
-        """The model's output, with a graph from the layers on; None where that failed."""
+        """The model's output, with a graph from the layers on. None where that failed."""
         try:
             output = self._split(rows, args, visits)
             return output if getattr(output, "requires_grad", True) else None
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # of the model, which will raise it again, or of the compiler
+        except Exception as error:  # from the compiler, or from the model, which will raise it again
             inner = getattr(error, "inner_exception", error)
             self._reason = f" ({type(inner).__name__}: {(str(inner).splitlines() or [''])[0]})"
             return None
 
     def give_up(self) -> None:
-        """The model ran eagerly where its pieces did not: warn, and do not try them again."""
-        self._split.is_hopeless = "stance" not in self._reason  # one that forbids to compile may not last
+        """Warn that the model ran eagerly where its pieces did not run, and do not try them again."""
+        self._split.is_hopeless = "stance" not in self._reason  # a stance that forbids compiling may not last
         warnings.warn(
-            f"forward_func: expected a compiled model that can be cut at layer, found one that cannot{self._reason}; "
+            f"forward_func: expected a compiled model that can be split at layer, found one that cannot{self._reason}; "
             "it runs eagerly",
             stacklevel=9,
         )
@@ -123,11 +122,11 @@ class CompiledPieces:
 
 
 def compiled_pieces(forward_func: nn.Module, layers: Sequence[nn.Module]) -> CompiledPieces | None:
-    """The pieces of a compiled model, where they can do what hooks do; None elsewhere."""
+    """The pieces of a compiled model. None where `forward_func` has none, or where they cannot replace hooks."""
     split = split_model(forward_func, layers)
     if split is None:
         return None
-    # What depends on the batch is refused where it is called.
+    # Modules that depend on the batch run eagerly, where they are refused when called.
     modules = list(forward_func.modules())
     unfit = (m._backward_hooks or m._backward_pre_hooks or batch_dependence(m) for m in modules)
     return None if any(unfit) else CompiledPieces(split)
@@ -137,8 +136,8 @@ _SPLIT_MODELS: WeakKeyDictionary[nn.Module, list[SplitModel]] = WeakKeyDictionar
 
 
 def split_model(forward_func: nn.Module, layers: Sequence[nn.Module]) -> SplitModel | None:
-    """The same for the same model, backend and layers; None where `forward_func` is not a compiled model with these
-    layers, or cannot be split."""
+    """The same object for the same model, backend and layers. None where `forward_func` is not a compiled model with
+    these layers, or cannot be split."""
     model, backend = _model_and_backend(forward_func)
     if backend is None:
         return None
@@ -153,11 +152,11 @@ def split_model(forward_func: nn.Module, layers: Sequence[nn.Module]) -> SplitMo
 
 
 def _model_and_backend(forward_func: nn.Module) -> tuple[nn.Module, Backend | None]:
-    """The module that was compiled, and with what; None if it was not, or in a way that is not known here."""
+    """The compiled module and its backend. None if it is not compiled, or in an unknown way."""
     if isinstance(forward_func, torch._dynamo.OptimizedModule):
         model = forward_func._orig_mod
         callback = forward_func.dynamo_ctx.callback
-        if forward_func._forward_hooks or forward_func._forward_pre_hooks:  # they run in front of the compiled code
+        if forward_func._forward_hooks or forward_func._forward_pre_hooks:  # they run outside the compiled code
             callback = None
     else:
         model = forward_func
@@ -174,9 +173,9 @@ _NUMBERS = count()
 
 
 def _own_function(module: Callable[[], nn.Module | None]) -> Callable[..., Any]:
-    """A function that calls the module. What torch compiles it to is kept with its code object, in limited number, and
-    in its globals: every function has its own, and they are emptied when it is freed. It has a name of its own too: by
-    that, torch remembers which sizes vary."""
+    """A function that calls the module, with its own code object, globals and name. Torch keeps compiled code with the
+    code object, in limited number, and in the globals, which are emptied when the function is freed. By the name it
+    remembers which sizes vary."""
 
     def call(*args: Any) -> Any:
         return module()._call_impl(*args)  # type: ignore[union-attr]
@@ -189,13 +188,13 @@ def _own_function(module: Callable[[], nn.Module | None]) -> Callable[..., Any]:
 
 
 def _forget(own_globals: dict[str, Any]) -> None:
-    """Free what was compiled: the globals refer to it, and it to them, in ways that garbage collection misses."""
+    """Free compiled code, whose reference cycle with the globals garbage collection misses."""
     for name in own_globals:
         own_globals[name] = None  # torch deletes the names
 
 
 class _CurrentCall(threading.local):
-    """The call of a `SplitModel` on this thread: its visits (None: there is none), and the graph breaks before it."""
+    """The call of a `SplitModel` on this thread: its visits (None: no call), and the graph breaks before it."""
 
     visits: Sequence[Visit] | None = None
     graph_breaks = 0
@@ -205,14 +204,14 @@ _CURRENT = _CurrentCall()
 
 
 def _graph_breaks() -> int:
-    """How often the compiler has had to give up one graph, in the life of the process."""
+    """The number of graph breaks in this process."""
     return sum(torch._dynamo.utils.counters["graph_break"].values())
 
 
 @torch.compiler.assume_constant_result
 def _visits_are_wanted() -> bool:
-    """Whether the hooks are this thread's: others may run or trace the model while they are there. Asked while tracing,
-    the answer is part of what is compiled."""
+    """Whether the hooks are this thread's: other threads may run or trace the model meanwhile. The answer while tracing
+    is compiled in."""
     return _CURRENT.visits is not None
 
 
@@ -221,7 +220,7 @@ def _mark(tensor: Tensor, number: int) -> Tensor:
     visits = _CURRENT.visits
     if visits is not None and not isinstance(tensor, torch._subclasses.FakeTensor):
         return visits[number](tensor)
-    with torch.enable_grad():  # the model is being traced: as behind a visit, not a leaf
+    with torch.enable_grad():  # the model is being traced: not a leaf, as after a visit
         return tensor.detach().requires_grad_().clone()
 
 
@@ -233,7 +232,7 @@ def _marking_hook(number: int) -> Callable[..., Any]:
             torch._dynamo.graph_break()  # ends the attempt
             return None
         output = _mark(output, number)
-        torch.set_grad_enabled(True)  # as the visit does; known to whoever traces this
+        torch.set_grad_enabled(True)  # as the visit does, for the trace
         return output
 
     return hook
@@ -259,11 +258,11 @@ def _split_at_marks(backend: Backend, graph: fx.GraphModule, example_inputs: Seq
 
 
 def _check_other_names(graph: fx.Graph) -> None:
-    """Refuse models that use a layer's output in another way than as what the layer returned: other names of its memory
-    after the layer (views, its input where it works in place), and what was computed from it before the mark. The
-    piece before the mark has no graph that would know of them."""
+    """Refuse models that use a layer's output other than through the mark: other names of its memory after the layer
+    (views, its input where it works in place), and what was computed from it before the mark. The piece before the mark
+    has no graph that would know of them."""
     before: dict[fx.Node, int] = {}
-    marked: dict[int, set[fx.Node]] = {}  # for the memory of each layer's output, what was made of it in front
+    marked: dict[int, set[fx.Node]] = {}  # for the memory of each layer's output, its names before the mark
     for node in graph.nodes:
         if node.target is _mark:
             if set(node.args[0].users) != {node}:
@@ -295,7 +294,7 @@ def _compiled_piece(piece: fx.GraphModule, backend: Backend) -> Callable[..., An
                 replacement = piece.graph.call_method("size", (inputs[place[0]], place[1]))
             if replacement is not None:
                 node.replace_all_uses_with(replacement, delete_user_cb=lambda user, new=replacement: user is not new)
-    module = fx.GraphModule(piece, piece.graph)  # with code for that graph, which the compiler can read
+    module = fx.GraphModule(piece, piece.graph)  # generates the code that the compiler reads
     dynamic = [_dynamic_dimensions(value) for value in values]
     compiled = torch.compile(_own_function(lambda: module), backend=backend)
 
@@ -310,8 +309,8 @@ def _compiled_piece(piece: fx.GraphModule, backend: Backend) -> Callable[..., An
 
 @contextmanager
 def several_gradients() -> Iterator[None]:
-    """Keep what the backward pass of compiled code needs for another one. To be held while it is compiled, run and
-    differentiated: this setting is one of the thread, so all of that happens on this one."""
+    """Keep what the backward pass of compiled code needs for another one. To be held while code is compiled, run and
+    differentiated, all on this thread, since the setting is per thread."""
     with functorch_config.patch(donated_buffer=False), torch.autograd.set_multithreading_enabled(False):
         yield
 
@@ -323,7 +322,7 @@ def _dynamic_dimensions(value: Any) -> list[int]:
 
 
 def _size_in(values: Sequence[Any], number: torch.SymInt) -> tuple[int, int] | None:
-    """Which of the values has the number as its size, and in which dimension."""
+    """The value that has the number as a size, and the dimension."""
     for place, value in enumerate(values):
         for dimension in _dynamic_dimensions(value):
             if value.shape[dimension].node.expr == number.node.expr:

@@ -1,4 +1,4 @@
-"""Operations whose third derivative autograd lacks or gets wrong, computed from elementary ones instead."""
+"""Operations whose third derivative autograd lacks or gets wrong, computed from elementary ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def elementary_operations() -> Iterator[None]:
-    """In the block, on this thread, normalization is computed from means and products, and attention from
-    products and softmax."""
+    """In the block, on this thread, normalization is computed from means and products, attention from products and
+    softmax."""
     with _Replace(), sdpa_kernel(SDPBackend.MATH):
         yield
 

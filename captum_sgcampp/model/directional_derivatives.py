@@ -1,7 +1,7 @@
-"""True derivatives along single entries of a layer: `phi', phi'', phi'''` at 0 of `phi(t) = s(A + t e)`.
+"""Exact derivatives along single entries of a layer: `phi', phi'', phi'''` at 0 of `phi(t) = s(A + t e)`.
 
-For a batch of directions, one per row, the first derivative `g = ds/dA` is taken with its graph; along a direction `e`,
-`h = d(g . e)/dA` gives `phi'' = h . e`, and `d(h . e)/dA . e` is `phi'''`. Nothing here knows a model.
+For a batch of directions, one per row, the first derivative `g = ds/dA` is taken with its graph. Along a direction `e`,
+`h = d(g . e)/dA` gives `phi'' = h . e`, and `d(h . e)/dA . e` is `phi'''`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def along_entries(
         entries: numbers of the entries in the flattened `(K, *space)`.
         unit: length of the directions, `()`.
         rearrange: from the layer's tensor to `(B, K, *space)`.
-        done: told how many entries were finished.
+        done: called with the number of entries finished.
 
     Returns:
         Two tensors `(K, *space)`, 0 at the other entries.
@@ -64,7 +64,7 @@ def _derivative(
     rearrange: Callable[[Tensor], Tensor],
     create_graph: bool = False,
 ) -> Tensor | None:
-    """The gradient of `of . direction`; None where that does not depend on the layer (behind linear functions)."""
+    """The gradient of `of . direction`. None where that does not depend on the layer, as for linear functions."""
     if of is None or not of.requires_grad:
         return None
     with _named_refusal():
@@ -89,6 +89,6 @@ def _named_refusal() -> Iterator[None]:
         raise
     except (RuntimeError, NotImplementedError) as error:
         raise RuntimeError(
-            "derivatives: expected operations behind the layer that PyTorch differentiates three times for 'exact', "
+            "derivatives: expected operations after the layer that PyTorch differentiates three times for 'exact', "
             f"found one that it does not ({error}); write it from elementary operations or use 'closed_form'"
         ) from error

@@ -29,7 +29,7 @@ def training_layers_refused() -> Iterator[None]:
             )
 
     with ExitStack() as stack:
-        if compiler_is_loaded():  # compiled modules warn of every global hook, whatever it does
+        if compiler_is_loaded():  # compiled modules warn of every global hook
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are global hooks")
         stack.enter_context(register_module_forward_pre_hook(check))
@@ -37,7 +37,7 @@ def training_layers_refused() -> Iterator[None]:
 
 
 def batch_dependence(module: nn.Module) -> str | None:
-    """Why the rows of this module's output depend on each other or on chance; None where they do not."""
+    """Why the rows of this module's output depend on each other or on chance. None where they do not."""
     if isinstance(module, _BatchNorm) and module.running_mean is None:
         return "without running statistics (track_running_stats=False), whose rows depend on each other in any mode"
     if not module.training:

@@ -24,14 +24,14 @@ class LayerGradients:
         output: what the model returned.
         tensors: how many tensors each layer has.
         rearrange: from a layer's tensor to `(rows, K, *space)`.
-        is_rearranged: whether that is a `reshape_transform` of the caller.
+        is_rearranged: whether that is the caller's `reshape_transform`.
 
     Args:
         output: what the model returned.
         hooks: one per layer.
         device_ids: order of the devices of a `DataParallel` model.
-        reshape_transform: see `rearrange`; None where the tensors have that form.
-        around_backward: a context to be held while gradients are taken.
+        reshape_transform: see `rearrange`. None where the tensors have that form.
+        around_backward: a context to hold while gradients are taken.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class LayerGradients:
 
     @property
     def activations(self) -> tuple[Tensor, ...]:
-        """The layers' tensors as they were when they were reached: `(rows, K, *space)` each, detached but where the
-        graph is kept."""
+        """The layers' tensors as they were when reached: `(rows, K, *space)` each, detached unless the graph is
+        kept."""
         kept = [[hook.activations[device] for hook in self._hooks] for device in self._devices]
         gathered: tuple[Tensor, ...] = _reduce_list([tuple(t for layer in device for t in layer) for device in kept])
         return tuple(self.rearrange(tensor) for tensor in gathered)
@@ -66,7 +66,7 @@ class LayerGradients:
 
     @property
     def edges(self) -> list[GradientEdge]:
-        """Where each tensor of the layers enters the graph (on one device)."""
+        """The gradient edge of each tensor of the layers (on one device)."""
         return [tensor.edge for tensor in self._on(self._devices[0])]
 
     def graphs(self, score: Tensor) -> list[Graph]:
@@ -74,12 +74,12 @@ class LayerGradients:
         return [Graph(score, tensor.edge) for device in self._devices for tensor in self._on(device)]
 
     def goes_around(self) -> bool:
-        """Whether the output depends on a layer's tensor in another way than through the widened rows."""
+        """Whether the output depends on a layer's tensor other than through the widened rows."""
         return any(Graph(self.output, other).inputs for hook in self._hooks for other in hook.not_widened)
 
     @contextmanager
     def differentiating(self) -> Iterator[None]:
-        """To be held while gradients are taken."""
+        """To hold while gradients are taken."""
         with ExitStack() as stack:
             stack.enter_context(self._around_backward())
             for hook in self._hooks:
@@ -94,7 +94,7 @@ class LayerGradients:
         Args:
             score: `S`, `(rows,)`.
             more: whether another gradient of the same pass follows.
-            with_graph: whether the gradient is to be differentiated again.
+            with_graph: whether the gradient will be differentiated again.
             unused_is_zero: whether a layer that the score does not depend on has the gradient 0, or raises.
         """
         if not score.requires_grad and not unused_is_zero:

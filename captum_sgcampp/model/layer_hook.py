@@ -1,4 +1,4 @@
-"""What happens at the layer: where its tensors enter the graph, and their values at the clean rows."""
+"""What happens at the layer: the gradient edges of its tensors, and their values at the clean rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LayerTensor(NamedTuple):
     """One tensor of the layer.
 
     Attributes:
-        edge: its place in the graph, with respect to which gradients are taken.
+        edge: its gradient edge, with respect to which gradients are taken.
         passed: what the model goes on with.
     """
 
@@ -38,13 +38,13 @@ class LayerHook:
 
     Args:
         layer: the module.
-        to_input: watch what the layer gets, not what it returns.
-        clean_every: keep the tensors' values at rows 0, clean_every, 2 clean_every, ...; 0: keep none.
-        replicas: whether copies of the layer run in other threads (`DataParallel`).
-        rows_at_layer: the model goes on with this many copies of the single row that the layer returned; 0: no.
+        to_input: watch the layer's input, not its output.
+        clean_every: keep the tensors' values at rows 0, clean_every, 2 clean_every, ... 0: keep none.
+        replicas: whether replicas of the layer run in other threads (`DataParallel`).
+        rows_at_layer: repeat the single row that the layer returned so many times. 0: do not.
         keep_graph: whether the values kept are part of the graph.
-        copy: whether the model goes on with a copy in any case.
-        reached: called when the layer is reached; returns whether autograd saves tensors as usual from there on.
+        copy: whether the model goes on with a clone in any case.
+        reached: called when the layer is reached. Returns whether autograd saves tensors as usual from there on.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class LayerHook:
         self._detach_seen()
         self.tensors: dict[torch.device, tuple[LayerTensor, ...]] = {}
         self.activations: dict[torch.device, tuple[Tensor, ...]] = {}
-        self.not_widened: list[GradientEdge] = []  # where the single row enters the graph beside the widened ones
+        self.not_widened: list[GradientEdge] = []  # the single row's edge, besides the widened rows'
         self.saves_as_usual = True
         self.lacks_graph = False  # whether a tensor came without a graph, though the model did not turn gradients off
         self._problem: Exception | None = None
 
     @contextmanager
     def registered(self) -> Iterator[None]:
-        """The hook on the layer. Afterwards the layer's tensors have no graph: the model may keep them."""
+        """The hook on the layer. Afterwards the layer's tensors are detached: the model may keep them."""
         try:
             with self._register():
                 yield
@@ -98,7 +98,7 @@ class LayerHook:
 
     @contextmanager
     def differentiating(self) -> Iterator[None]:
-        """While gradients are computed, the hook only serves checkpoints that run the layer again."""
+        """While gradients are taken, the hook only serves checkpoints that run the layer again."""
         self._differentiating = True
         try:
             yield
@@ -110,7 +110,7 @@ class LayerHook:
         return bool(self.tensors) and self._problem is None
 
     def check(self) -> None:
-        """Raise what the hook found."""
+        """Raise the problem that the hook found."""
         problem, self._problem = self._problem, None
         try:
             if problem is not None:
@@ -124,7 +124,7 @@ class LayerHook:
             )
 
     def visit(self, tensor: Tensor) -> Tensor:
-        """In place of the hook: the layer's output."""
+        """What the hook does with the layer's output, for compiled models."""
         passed = self._visit(self._layer, (tensor,))
         return tensor if passed is None else passed[0]
 
@@ -155,11 +155,11 @@ class LayerHook:
         return None
 
     def _is_ours(self, module: nn.Module) -> bool:
-        # Replicas of DataParallel run in threads of their own; any other thread is somebody else's business.
+        # DataParallel runs replicas in its own threads. Calls on other threads are not part of this explanation.
         return threading.get_ident() == self._thread or (self._replicas and getattr(module, "_is_replica", False))
 
     def _visit(self, module: nn.Module, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        """The tensors to go on with, or None for those that passed."""
+        """The tensors to go on with. None: those that came."""
         if self._differentiating:
             again = "unpack_hook" in _checkpoint_frames()[0]
             return tuple(_enter(tensor, self.copy).passed for tensor in tensors) if again else None
@@ -170,7 +170,7 @@ class LayerHook:
         if self._problem is not None:
             return None
         if self._clean_every:
-            # A copy: the model may change the tensor in place.
+            # Cloned: the model may change the tensor in place.
             seen = tensors if self._keep_graph else [tensor.detach() for tensor in tensors]
             self.activations[device] = tuple(tensor[:: self._clean_every].clone() for tensor in seen)
         self.saves_as_usual = self._reached()
@@ -200,8 +200,8 @@ class LayerHook:
 
 
 def _enter(tensor: Tensor, copy: bool) -> LayerTensor:
-    """As Captum has it: gradients are taken with respect to `tensor` itself, whoever holds it. Where the model could
-    not change it in place any more (a leaf), or would lose the edge by that (a view), it goes on with a copy."""
+    """As in Captum, gradients are taken with respect to `tensor` itself. The model goes on with a clone where it could
+    not change the tensor in place any more (a leaf), or would lose the edge by that (a view)."""
     copy = copy or tensor._is_view() or not tensor.requires_grad
     if not tensor.requires_grad:
         tensor.requires_grad_()
@@ -210,7 +210,7 @@ def _enter(tensor: Tensor, copy: bool) -> LayerTensor:
 
 
 def _widened(tensor: Tensor, rows: int) -> LayerTensor:
-    """Instead of one row, `rows` identical ones, each of which can be varied on its own."""
+    """`rows` identical rows instead of one. Each can be varied on its own."""
     leaf = tensor.detach().repeat(rows, *(1,) * (tensor.dim() - 1)).requires_grad_()
     return LayerTensor(get_gradient_edge(leaf), leaf.clone())
 
@@ -227,8 +227,8 @@ def _describe(output: object) -> str:
 
 
 def _checkpoint_frames() -> tuple[set[str], bool]:
-    """Names of torch's activation-checkpoint functions that the current call runs in (`unpack_hook`: the layer runs
-    again during differentiation), and whether a checkpoint of the reentrant kind is among them."""
+    """Names of torch's checkpoint functions on the stack (`unpack_hook`: the layer runs again during differentiation),
+    and whether a reentrant checkpoint is among them."""
     names, reentrant = set(), False
     frame: FrameType | None = sys._getframe()
     while frame is not None:
@@ -240,7 +240,7 @@ def _checkpoint_frames() -> tuple[set[str], bool]:
 
 
 def reentrant_checkpoint() -> RuntimeError:
-    """The refusal of a checkpoint that autograd cannot look into."""
+    """The refusal of a reentrant checkpoint, which hides the layer from autograd."""
     return RuntimeError(
         "forward_func: expected activation checkpoints with use_reentrant=False, found use_reentrant=True, which "
         "gives no gradient with respect to a layer"

@@ -1,4 +1,4 @@
-"""Whether a layer's tensors have the feature maps in dimension 1, `(N, K, *space)`, given or rearranged."""
+"""Checks that a layer's tensors have the feature maps in dimension 1, `(N, K, *space)`, given or rearranged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_rearrangement(transform: ReshapeTransform, shape: Sequence[int]) -> No
 
     Args:
         transform: from `(N, ...)` to `(N, K, *space)`.
-        shape: of the layer's tensor; the check takes two examples of it.
+        shape: of the layer's tensor. The check runs on two examples of it.
     """
     marked = torch.rand(2, *shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
     found = transform(marked)
@@ -43,7 +43,7 @@ def check_channels_first(root: object, layer: nn.Module, shape: Sequence[int], f
         layer: a module of it.
         shape: of its tensor.
         from_images: whether the inputs are images or volumes and the layer has no such tensor. Then three dimensions
-            are tokens, whoever made them; better one refusal too many than a map of `(N, 1, C)`.
+            count as tokens: one refusal too many is better than a map of `(N, 1, C)`.
     """
     if (len(shape) == 3 and from_images) or _channels_come_last(root, layer, shape):
         raise ValueError(
@@ -54,8 +54,8 @@ def check_channels_first(root: object, layer: nn.Module, shape: Sequence[int], f
 
 
 def _channels_come_last(root: object, layer: nn.Module, shape: Sequence[int]) -> bool:
-    """Judged by the layer itself; where it has no parameters that tell (an MLP, a dropout), by the smallest module
-    around it that holds an attention or a layer normalization, and no convolution."""
+    """Judged by the layer itself. If its parameters do not tell (an MLP, a dropout), by the smallest module around it
+    that holds an attention or a layer normalization, and no convolution."""
     if len(shape) < 3:
         return False
     if _norms_and_attention(layer) or _first_sizes(layer):
@@ -69,7 +69,7 @@ def _channels_come_last(root: object, layer: nn.Module, shape: Sequence[int]) ->
 
 
 def _last_is_features(module: nn.Module, shape: Sequence[int]) -> bool:
-    """Whether the last dimension is one that `module` computes features in, and dimension 1 is not."""
+    """Whether `module` computes features in the last dimension and not in dimension 1."""
     norms = _norms_and_attention(module)
     if not norms:
         return False
@@ -80,8 +80,8 @@ def _last_is_features(module: nn.Module, shape: Sequence[int]) -> bool:
 
 
 def _norms_and_attention(module: nn.Module) -> list[nn.Module]:
-    """The modules inside that work on features in the last dimension. `LayerNorm2d` of torchvision and timm, which is
-    a subclass, works on dimension 1."""
+    """The modules inside that work on features in the last dimension. The subclass `LayerNorm2d` of torchvision and
+    timm works on dimension 1."""
     return [
         part
         for part in module.modules()

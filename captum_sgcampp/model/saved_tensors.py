@@ -1,5 +1,5 @@
-"""A graph without memory for the network before the layer: its nodes know every view and every use of the layer's
-tensor, but what they would keep for a backward pass is dropped, because no gradient goes further than the layer."""
+"""A graph without saved tensors for the network before the layer. Its nodes know every view and every use of the
+layer's tensor. What they would save is dropped, because no gradient goes further than the layer."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from torch.autograd.graph import saved_tensors_hooks
 
 
 class RunAgain(Exception):
-    """A gradient could not be taken after a pass that saves memory: the next one does without (see
-    `ForwardPass.adapt_to`)."""
+    """A gradient could not be taken, so the pass must run again in another way: see `ForwardPass.adapt_to`."""
 
 
 class SavedTensorsDropped(RunAgain):
-    """A gradient did go through the network before the layer."""
+    """A gradient goes through the network before the layer."""
 
 
 class ChangedInPlace(RunAgain):
-    """The model changed the layer's tensor in place, after an operation had saved it: as in Captum, it gets a copy."""
+    """The model changed the layer's tensor in place after an operation had saved it. It will get a clone."""
 
 
 class DropSavedTensors:
-    """Drops in its block, on this thread, what autograd saves, until `end`."""
+    """Drops what autograd saves in its block, on this thread, until `end`."""
 
     def __init__(self) -> None:
         self._hooks = ExitStack()
@@ -42,13 +41,13 @@ class DropSavedTensors:
         self._hooks.close()
 
     def end(self) -> bool:
-        """Save as usual from here on. False where that cannot be: other hooks on saved tensors lie on top (those of an
-        activation checkpoint, or `save_on_cpu`), and these would go in their place."""
+        """Save as usual from here on. False where that is impossible: other hooks on saved tensors are on top (of an
+        activation checkpoint, or `save_on_cpu`), and would be removed instead."""
         if not self._is_active:
             return True
         self._is_asked = False
         with torch.enable_grad():
-            torch.ones((), requires_grad=True).exp()  # saves its result: whose hook is asked?
+            torch.ones((), requires_grad=True).exp()  # saves its result: is this hook called?
         if self._is_asked:
             self.__exit__()
         return self._is_asked
