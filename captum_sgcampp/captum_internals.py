@@ -1,4 +1,4 @@
-"""The private helpers of Captum that this package uses, in one place: all have been stable from 0.6 to 0.9."""
+"""The private helpers of Captum that this package uses, in one place. All have been stable from 0.6 to 0.9."""
 
 from captum._utils.common import (
     ExpansionTypes,

@@ -1,4 +1,4 @@
-"""Checks of the arguments that need no model: each error names the argument, what was expected and what was found."""
+"""Checks of arguments without a model. Each error names the argument, what was expected and what was found."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 
 def check_inputs(inputs: object) -> tuple[Tensor, ...]:
-    """The inputs as a tuple of strided, finite tensors that agree on the number of examples."""
+    """The inputs as a tuple of strided, finite tensors with the same number of examples."""
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
     if not tensors:
         raise ValueError("inputs: expected a tensor or a tuple of tensors, found an empty tuple")
@@ -51,7 +51,7 @@ def check_positive(argument: str, value: object) -> None:
 
 
 def check_per_input(argument: str, value: object, inputs: tuple[Tensor, ...]) -> tuple[float, ...]:
-    """A finite number that is not negative, for every input: from one number or a tuple of one per input."""
+    """One finite number of at least 0 per input, from one number or a tuple."""
     values = value if isinstance(value, tuple) else (value,) * len(inputs)
     if len(values) != len(inputs):
         raise ValueError(f"{argument}: expected one number or one per input ({len(inputs)}), found {len(values)}")

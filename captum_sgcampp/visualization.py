@@ -1,7 +1,7 @@
 """Pictures of maps: side by side, single feature maps with their weights, a selection drawn on the input.
 
-Every function returns a matplotlib figure that pyplot does not know (nothing to close), and passes further keywords on
-to `captum.attr.visualization.visualize_image_attr`.
+Figures are matplotlib's own, unknown to pyplot: there is nothing to close. Further keywords go to
+`captum.attr.visualization.visualize_image_attr`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def compare_maps(
     Args:
 
         image (PIL.Image, numpy.ndarray, Tensor or sequence of them): What the maps explain: RGB or gray, as a PIL
-                    image, an array `(H, W)` or `(H, W, 3)`, or a tensor `(3, H, W)` or `(1, H, W)`; values from 0 to
-                    255 (integers) or from 0 to 1.
-        maps (mapping of str to Tensor, or sequence of them): Maps by the name that stands above them: `(h, w)`,
-                    `(1, h, w)` or `(1, 1, h, w)`, upsampled bilinearly to the image.
-        titles (str or sequence of str, optional): What stands above each image.
+                    image, an array `(H, W)` or `(H, W, 3)`, or a tensor `(3, H, W)` or `(1, H, W)`. Values are
+                    integers from 0 to 255 or floats from 0 to 1.
+        maps (mapping of str to Tensor, or sequence of them): Maps by title: `(h, w)`, `(1, h, w)` or
+                    `(1, 1, h, w)`, upsampled bilinearly to the image.
+        titles (str or sequence of str, optional): Title of each image.
                     Default: nothing
         **options (Any, optional): For `captum.attr.visualization.visualize_image_attr`.
                     Default: positive values over the image
@@ -81,7 +81,7 @@ def show_feature_maps(
     Args:
 
         image (PIL.Image, numpy.ndarray or Tensor): As in `compare_maps`.
-        maps (Tensor): Weighted feature maps of one example, `(K, h, w)`: what `attribute` gives with
+        maps (Tensor): Weighted feature maps of one example, `(K, h, w)`, from `attribute` with
                     `attr_dim_summation=False`.
         weights (Tensor): Weights of the shown feature maps, `(k,)`, as from `top_feature_maps`.
         indices (sequence of int or Tensor): Their numbers, `(k,)`.
@@ -110,7 +110,7 @@ def show_neurons(image: Picture, values: Tensor, neurons: Tensor, title: str = "
         image (PIL.Image, numpy.ndarray or Tensor): As in `compare_maps`.
         values (Tensor): The map, `(h, w)`, `(1, h, w)` or `(1, 1, h, w)`.
         neurons (Tensor): The selected neurons, bool, `(h, w)`.
-        title (str, optional): What stands above the map.
+        title (str, optional): Title of the map.
                     Default: nothing
         **options (Any, optional): For `captum.attr.visualization.visualize_image_attr`.
 
@@ -135,14 +135,14 @@ def show_neurons(image: Picture, values: Tensor, neurons: Tensor, title: str = "
 
 
 def draw_map(axis: Axes, image: Picture, values: Tensor, title: str = "", **options: Any) -> None:
-    """One map over the image on `axis`, by Captum's `visualize_image_attr`. A map without anything to show (all zero,
-    or nothing of the wanted sign) is said to be so: Captum cannot draw it (captum issue 959).
+    """One map over the image on `axis`, by Captum's `visualize_image_attr`. A map with no value of the wanted sign gets
+    the text "all zero", since Captum cannot draw it (captum issue 959).
 
     Args:
         axis: matplotlib axes.
         image: as in `compare_maps`.
-        values: the map, `(h, w)` up to two leading dimensions of 1.
-        title: what stands above it.
+        values: the map, `(h, w)` after up to two dimensions of 1.
+        title: above it.
         options: for `visualize_image_attr`.
     """
     pixels = _pixels(image)
@@ -154,7 +154,7 @@ def draw_map(axis: Axes, image: Picture, values: Tensor, title: str = "", **opti
         axis.imshow(pixels, alpha=0.35)
         axis.text(0.5, 0.5, "all zero", transform=axis.transAxes, ha="center", va="center", fontsize=TITLE_SIZE)
     else:
-        # Captum takes values below 1e-5 for zero; the scale of a map means nothing.
+        # Captum takes values below 1e-5 for zero, and the scale of a map is arbitrary.
         attribution = attribution / np.abs(attribution).max()
         captum_visualization.visualize_image_attr(
             attribution[..., None], pixels, plt_fig_axis=(axis.figure, axis), use_pyplot=False, **options
@@ -163,7 +163,7 @@ def draw_map(axis: Axes, image: Picture, values: Tensor, title: str = "", **opti
 
 
 def upsampled(values: Tensor, size: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The map as an array of the image's size: bilinear, as the Grad-CAM papers do it."""
+    """The map as an array of the image's size, upsampled bilinearly as in the Grad-CAM papers."""
     maps = values.detach().float().cpu()
     if maps.dim() < 2 or maps.numel() != maps.shape[-1] * maps.shape[-2]:
         raise ValueError(f"maps: expected one map of shape (h, w) or (1, h, w), found {tuple(values.shape)}")
@@ -173,7 +173,7 @@ def upsampled(values: Tensor, size: Sequence[int]) -> np.ndarray[Any, np.dtype[n
 
 
 def draw_outline(axis: Axes, neurons: Tensor, size: Sequence[int]) -> None:
-    """The border of the selected neurons, whose tiles fill the image."""
+    """The border of the selected neurons. The layer's neurons tile the image."""
     mask = neurons.detach().cpu().numpy().astype(float)
     height, width = size[0] / mask.shape[0], size[1] / mask.shape[1]
     for row, column in zip(*np.nonzero(mask), strict=True):

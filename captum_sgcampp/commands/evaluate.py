@@ -21,7 +21,7 @@ DESCRIPTION = """\
 Measure methods on many images: means with bootstrap intervals and paired tests, as a table, CSV and a figure.
 
 Without arguments it measures on fresh scenes of the bundled generator, whose objects are known. With a folder, on its
-images. Results of every image are written as they come; the same command again goes on where it was stopped.
+images. The results of each image are written at once. The same command again resumes a stopped run.
 """
 EPILOG = """\
 examples:
@@ -30,7 +30,7 @@ examples:
   captum-sgcampp evaluate photos --model-factory my_models.py:load=mobilenet_v2 --target-from-name --out mine
 """
 DEFAULT_METHODS = ("grad-cam", "grad-cam++", "smooth-grad-cam++", "random", "center-gaussian")
-# Options that are settings of the evaluation, which has the defaults.
+# Options that are settings of the evaluation, where their defaults are.
 SETTINGS = (
     "seed",
     "steps",
@@ -94,7 +94,7 @@ def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"among {', '.join(METHODS)} (default: {', '.join(DEFAULT_METHODS)})",
     )
     add("--reference", metavar="NAME", help="method that the others are tested against (default: the first)")
-    add("--nt-samples", nargs="+", type=int, default=[8], metavar="N", help="noisy copies (default: 8)")
+    add("--nt-samples", nargs="+", type=int, default=[8], metavar="N", help="noisy samples (default: 8)")
     add("--noise-level", nargs="+", type=float, default=[0.15], metavar="F", help="sigma / range (default: 0.15)")
     add("--seed", type=int, default=0, metavar="S", help="seed of noise, scenes, mosaics, parameters (default: 0)")
 
@@ -121,12 +121,12 @@ def _add_metric_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure what is not measured yet, then write and print the results."""
+    """Measure what is missing, then write and print the results."""
     _check_numbers(arguments)
     _check_out(arguments.out)
     device = usable_device(arguments.device)
     classifier = _classifier(arguments)
-    # The rows of a convolution come several times as fast in this memory format on a CPU.
+    # Convolutions on a CPU are several times as fast in this memory format.
     classifier.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     text = evaluate(
         classifier,

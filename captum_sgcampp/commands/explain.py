@@ -29,7 +29,7 @@ from captum_sgcampp.vision.explanations import (
 from captum_sgcampp.vision.images import read_image
 from captum_sgcampp.vision.layer_choice import named_layer
 
-# The scene without arguments: two stars, a heart and a ring; the stars are explained.
+# The scene without arguments: two stars, a heart and a ring. The stars are explained.
 DEMO_SEED, DEMO_CLASSES, DEMO_TARGET = 7, (3, 3, 6, 5), "star"
 
 DESCRIPTION = """\
@@ -90,7 +90,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS), help="methods (default: all)")
-    parser.add_argument("--nt-samples", type=int, default=25, metavar="N", help="noisy copies (default: 25)")
+    parser.add_argument("--nt-samples", type=int, default=25, metavar="N", help="noisy samples (default: 25)")
     parser.add_argument(
         "--noise-level", type=float, default=0.15, metavar="F", help="sigma as a share of the range (default: 0.15)"
     )
@@ -112,7 +112,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read, explain, write the picture and say what was done."""
+    """Read, explain, write the picture and print what was done."""
     pictures = _pictures(arguments)
     _check_outputs(arguments)
     classifier = load_classifier(arguments.model, arguments.weights)
@@ -172,7 +172,7 @@ def _whole_number(option: str, text: str, most: int) -> int:
 
 
 def _layers(model: nn.Module, subject: Subject, arguments: argparse.Namespace) -> list[str]:
-    """The layer that was named, or what suits the model; says why."""
+    """The layer that was named, or layers that suit the model, whose reasons are printed."""
     if arguments.layer is not None:
         named_layer(model, arguments.layer)
         return [arguments.layer]

@@ -26,12 +26,12 @@ BUNDLED = "shapes"
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model with all that is needed to explain a picture with it.
+    """A model with all that is needed to explain a picture.
 
     Attributes:
-        name: how the command line calls it.
-        model: in evaluation mode; gives logits.
-        classes: their names.
+        name: its name on the command line.
+        model: in evaluation mode, from inputs to logits.
+        classes: names of the classes.
         prepare: from an RGB picture to the model's input, `(1, C, H, W)`.
         show: from an RGB picture to the part of it that the model sees, of the input's size.
         independent: whether the classes exclude each other (softmax) or not (sigmoid).
@@ -68,7 +68,7 @@ def load_classifier(name: str = BUNDLED, weights: Path | None = None) -> Classif
     Args:
         name: `"shapes"`, or a name that `torchvision.models.list_models` knows.
         weights: a state dict for a torchvision model, as `.safetensors`, or as `.pt` or `.pth` read with
-            `weights_only=True`. None: torchvision's own pretrained weights, which it downloads.
+            `weights_only=True`. None: torchvision's own weights, which it downloads.
 
     Raises:
         ValueError: an unknown name, or weights that do not fit.
@@ -126,7 +126,7 @@ def _torchvision_classifier(name: str, weights: Path | None) -> Classifier:
 
 
 def _preset_input(preset: Any, picture: Image.Image) -> Tensor:
-    """What torchvision's own preprocessing makes of the picture, whatever its interpolation."""
+    """The picture after torchvision's own preprocessing, with its interpolation."""
     inputs: Tensor = preset(resizable_rgb(picture, *preset.resize_size, *preset.crop_size))
     return inputs[None]
 

@@ -1,4 +1,4 @@
-"""Pictures explained: at which layers, by which methods, and the files that show it."""
+"""Explanations of pictures: layers, methods, and the files that show them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def classified(classifier: Classifier, picture: Image.Image, device: torch.devic
 
 
 def suited_layers(model: nn.Module, subject: Subject, smooth: bool) -> tuple[list[str], list[str]]:
-    """The deepest layer and, where the noise changes nothing but scale there, an inner one; and why, in words.
+    """The deepest layer, and an inner one where the noise changes only the scale there. And the reasons, in words.
 
     Args:
         model: of images.
@@ -80,8 +80,8 @@ def suited_layers(model: nn.Module, subject: Subject, smooth: bool) -> tuple[lis
     inner = inner_layer(model, subject.inputs, deepest)
     beside = "" if inner is None else f"; {inner} is shown beside it"
     reasons.append(
-        f"at {deepest} noise changes nothing but the scale of the map, so Smooth Grad-CAM++ equals Grad-CAM++ "
-        f"there (as in front of global average pooling and a linear score){beside}"
+        f"at {deepest} noise changes only the scale of the map, so Smooth Grad-CAM++ equals Grad-CAM++ "
+        f"there (as before global average pooling and a linear score){beside}"
     )
     return [deepest] if inner is None else [deepest, inner], reasons
 
@@ -89,7 +89,7 @@ def suited_layers(model: nn.Module, subject: Subject, smooth: bool) -> tuple[lis
 def explained(
     model: nn.Module, layer: nn.Module, method: str, subject: Subject, noise: Noise, selection: Mapping[str, Any]
 ) -> tuple[Tensor, str]:
-    """The map of one method, `(1, 1, h, w)`, and what is to be said of it.
+    """The map of one method, `(1, 1, h, w)`, and a note on it.
 
     Args:
         model: of images.
@@ -107,7 +107,7 @@ def explained(
 
 
 def _grad_cam(model: nn.Module, layer: nn.Module, subject: Subject, selection: Mapping[str, Any]) -> Tensor:
-    # Captum's class has no selection: select its unsummed maps.
+    # Captum's class has no selection, so select from its unsummed maps.
     maps = LayerGradCam(model, layer).attribute(subject.inputs, subject.target, attr_dim_summation=False).detach()
     mask = selection_mask(selection.get("feature_maps"), selection.get("neurons"), maps)
     selected: Tensor = maps if mask is None else maps * mask
@@ -135,7 +135,7 @@ def _smooth_grad_cam_plus_plus(
         **selection,
     )
     note = (
-        f"{_size(maps)}, {noise.nt_samples} copies, standard error "
+        f"{_size(maps)}, {noise.nt_samples} samples, standard error "
         f"{100 * statistics.standard_error.item():.1f} % of the map, "
         f"{100 * statistics.pole_weight_share.item():.1f} % of the weight from poles of alpha"
     )

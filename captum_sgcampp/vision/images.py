@@ -1,4 +1,4 @@
-"""Image files as they come: read upright as 8-bit RGB, and prepared for a classifier as torchvision does it.
+"""Image files of any origin, read upright as 8-bit RGB and prepared for a classifier as torchvision does it.
 
 Nothing here changes a setting of Pillow or of the warnings module, so threads may read at the same time.
 """
@@ -41,15 +41,15 @@ TIFF_WHITE_IS_ZERO, TIFF_UNSIGNED = 0, (1,)
 
 
 class ImageError(ValueError):
-    """A file that exists but is not read: no image, a damaged one, one too large, or one in no usable colors."""
+    """A file that is not read: no image, a damaged one, one too large, or one without usable colors."""
 
 
 def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Reads the first image of a file in one of `FORMATS`, whatever its colors.
 
-    - It is turned upright as its EXIF orientation says. What is transparent is put on white.
-    - Gray of 12 or 16 bits is scaled so that the format's white becomes 255. Gray of 32 bits has no agreed white: it
-      is stretched from its smallest finite value to its largest. NaN becomes 0, and so does an image of one value.
+    - It is turned upright by its EXIF orientation. Transparency is put on white.
+    - Gray of 12 or 16 bits is scaled so that the format's white becomes 255. Gray of 32 bits, which has no agreed
+      white, is stretched from its smallest finite value to its largest. NaN and images of one value become 0.
     - Colors of 16 bits keep their upper 8, and color profiles are ignored: classifiers are trained on such pixels.
 
     Args:
@@ -60,8 +60,8 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         The image in mode `RGB`, without metadata.
 
     Raises:
-        OSError: no file that may be opened.
-        ImageError: no image that is read; the message names the file.
+        OSError: no file that can be opened.
+        ImageError: no image that is read. The message names the file.
 
     Examples::
 
@@ -84,7 +84,7 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
             rgb = _to_rgb(image)
         except ImageError:
             raise
-        except Exception as error:  # the decoders raise whatever the damage leads to, up to MemoryError
+        except Exception as error:  # decoders raise anything on damage, up to MemoryError
             found = f"one that cannot be read ({_reason(error)})"
             raise ImageError(f"{name}: expected a complete {image.format} image, found {found}") from error
         _turn_upright(rgb, image)
@@ -109,7 +109,7 @@ def shown_crop(
     Raises:
         ValueError: sizes that make no sense.
         ImageError: no pixels, no usable colors, or so elongated that it would be resized to more than `MAX_PIXELS`
-            pixels (at the defaults: one side about 1000 times the other).
+            pixels (at the defaults, one side about 1000 times the other).
     """
     rgb = resizable_rgb(image, resize, crop)
     cropped: Image.Image = functional.center_crop(functional.resize(rgb, [resize], interpolation), [crop])
@@ -158,7 +158,7 @@ def resizable_rgb(image: Image.Image, resize: int, crop: int) -> Image.Image:
     _check_resized(image.size, resize)
     try:
         return _to_rgb(image)
-    except Exception as error:  # Pillow raises whatever the mode leads to
+    except Exception as error:  # Pillow raises anything on odd modes
         found = f"mode {image.mode} ({_reason(error)})"
         raise ImageError(f"image: expected colors that can be converted to RGB, found {found}") from error
 
@@ -202,7 +202,7 @@ def _reason(error: Exception) -> str:
 def _open(stream: IO[bytes], name: str) -> ImageFile:
     """The image, its pixels not decoded yet.
 
-    `PIL.Image.open(formats=FORMATS)` would do, but it warns at a size of its own, and does not name the damage.
+    `PIL.Image.open(formats=FORMATS)` warns at a size of its own, and does not name the damage.
     """
     Image.init()
     stream.seek(0)
@@ -213,7 +213,7 @@ def _open(stream: IO[bytes], name: str) -> ImageFile:
         stream.seek(0)
         try:
             return Image.OPEN[kind][0](stream, "")
-        except Exception as error:  # the openers raise whatever the damage leads to
+        except Exception as error:  # openers raise anything on damage
             found += [f"a damaged {kind} file ({_reason(error)})"] if kind in signed else []
     found += [f"data in none of the formats that are read (it starts with {start!r})" if start else "an empty file"]
     raise ImageError(f"{name}: expected an image file, found {found[0]}")
@@ -243,7 +243,7 @@ def _sizes_before_opening(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
 
 
 def _gif_size(stream: IO[bytes]) -> tuple[int, int]:
-    """The canvas, extended to the first frame where that reaches beyond, as Pillow does it."""
+    """The canvas, extended to the first frame as Pillow does it."""
     width, height, flags = struct.unpack_from("<HHB", stream.read(13), 6)
     if flags & 0x80:
         stream.seek(3 << (flags & 7) + 1, os.SEEK_CUR)  # the palette
@@ -267,7 +267,7 @@ def _webp_size(start: bytes) -> tuple[int, int]:
 
 
 def _icon_sizes(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
-    """The sizes of the PNG or BMP images inside: the icon's own list of sizes may state others."""
+    """The sizes of the PNG or BMP images inside. The icon's own list of sizes may be wrong."""
     count = struct.unpack("<4xH", stream.read(6))[0]
     for (offset,) in list(struct.iter_unpack("<12xI", stream.read(16 * count))):
         size = 0, 0
@@ -308,7 +308,7 @@ def _scale_transparent_sample(image: ImageFile) -> None:
 
 
 def _turn_upright(rgb: Image.Image, image: ImageFile) -> None:
-    """Turns the pixels as the file's EXIF block says, of which only the orientation needs to be readable."""
+    """Turns the pixels by the file's EXIF orientation. The rest of the EXIF block need not be readable."""
     rgb.info = {}
     try:
         rgb.getexif()[ExifTags.Base.Orientation] = int(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -319,7 +319,7 @@ def _turn_upright(rgb: Image.Image, image: ImageFile) -> None:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """The image in RGB, 8 bits per channel, what is transparent on white."""
+    """The image in RGB, 8 bits per channel, transparency on white."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _gray_to_rgb(image)
     if not image.has_transparency_data:

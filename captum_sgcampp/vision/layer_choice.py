@@ -1,4 +1,4 @@
-"""Which layer to explain: the deepest one with maps, and an inner one where the noise acts."""
+"""The layer to explain: the deepest one with maps, and an inner one where the noise acts."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ class _Visit:
 def deepest_layer(model: nn.Module, example: Tensor) -> str:
     """The deepest feature layer whose maps are larger than 1 x 1: the name of the module that finishes last.
 
-    Maps after a further pooling, and class maps (as many as there are scores), are not taken, nor modules that are
-    called more than once.
+    Maps after a further pooling, class maps (as many as scores) and modules called more than once do not count.
 
     Args:
         model: a module, run once without gradients.
@@ -49,7 +48,7 @@ def deepest_layer(model: nn.Module, example: Tensor) -> str:
 
 
 def inner_layer(model: nn.Module, example: Tensor, layer: str) -> str | None:
-    """The deepest layer before `layer` with larger maps and no negative values; None where there is none.
+    """The deepest layer before `layer` with larger maps and no negative values, or None.
 
     Args and errors as `deepest_layer`.
     """
@@ -74,9 +73,7 @@ def named_layer(model: nn.Module, name: str) -> nn.Module:
 
 
 def noise_acts(model: nn.Module, layer: nn.Module, example: Tensor, target: int) -> bool:
-    """Whether the smoothing can change more than the scale of the map at this layer: measured with much noise.
-
-    Where the layer is followed by global average pooling and a linear score only, it does not.
+    """Whether the smoothing can change more than the scale of the map at this layer, measured with much noise.
 
     Args:
         model: a module.

@@ -1,4 +1,4 @@
-"""The classifier that a user's own Python code makes: the option `--model-factory`."""
+"""The classifier from a user's own Python code: the option `--model-factory`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _reason(error: Exception) -> str:
 
 
 def _made(text: str) -> object:
-    """What the function named by `WHERE:FUNCTION[=ARGUMENT]` gives."""
+    """What the function named by `WHERE:FUNCTION[=ARGUMENT]` returns."""
     where, colon, call = text.rpartition(":")
     function, equals, argument = call.partition("=")
     if not colon or not function:
