@@ -1,10 +1,9 @@
 r"""
 The bundled network: a small VGG-style classifier of the shapes in a scene.
 
-It is plain on purpose (convolutions, ReLU, max-pooling, then fully connected layers) and ends in
-fully connected layers rather than in global average pooling and one linear layer. Behind those the
-gradient at the last convolution is the same at every position and under every noise sample, and
-Smooth Grad-CAM++ would have nothing to smooth.
+It is plain: convolutions, ReLU, max-pooling, then fully connected layers. It does not end in global
+average pooling and one linear layer, since Smooth Grad-CAM++ would have nothing to smooth. Before
+these, the gradient is the same at every position and for every noisy sample.
 """
 
 from __future__ import annotations
@@ -41,14 +40,12 @@ class ShapesVGG(nn.Module):
     r"""
     VGG-style network that tells which shapes a scene holds.
 
-    It takes normalized images of shape (N, 3, 128, 128), as :func:`preprocess` makes them, and
-    gives logits of shape (N, 8), one for every class in :data:`CLASSES`. The labels are
-    independent of each other: the sigmoid of a logit is the probability that at least one object
-    of the class is in the scene.
+    It takes normalized images of shape (N, 3, 128, 128) from :func:`preprocess` and gives logits of
+    shape (N, 8), one for every class in :data:`CLASSES`. The sigmoid of a logit is the probability
+    that at least one object of the class is in the scene.
 
-    Every ReLU is a module of its own and works out of place, so any layer can be explained. The
-    last convolution is ``features[13]`` and its ReLU ``features[14]``, with 96 maps of 16 x 16;
-    the pooling after it leaves 4 x 4.
+    Every ReLU is a module of its own and works out of place. The last convolution is
+    ``features[13]`` and its ReLU ``features[14]``, with 96 maps of 16 x 16.
 
     Attributes:
 

@@ -1,10 +1,9 @@
 r"""
-Pictures of colored shapes before cluttered backgrounds, with the exact mask of every shape.
+Pictures of colored shapes on cluttered backgrounds, with the exact mask of every shape.
 
-The scenes are the data that the bundled network is trained and measured on. They are drawn from a
-seed, so no data set is stored: the same seed always gives the same scene. Everything about an
-object but its class (place, size, rotation, color, shading) is drawn without knowing the class;
-no color or place can therefore give a class away.
+The bundled network is trained and measured on these scenes. The same seed always gives the same
+scene. Place, size, rotation, color and shading of an object are drawn independently of its class,
+so they tell nothing about it.
 """
 
 from __future__ import annotations
@@ -114,14 +113,14 @@ def draw_scene(seed: int, *, size: int = SIZE, classes: Sequence[int] | None = N
         ['star', 'star', 'ring']
     """
     if size < MIN_SIZE:
-        raise ValueError(f"size must be at least {MIN_SIZE} pixels, got {size}")
+        raise ValueError(f"size: expected at least {MIN_SIZE} pixels, found {size}")
     rng = np.random.default_rng(seed)
     drawn = _draw_classes(rng)
     chosen = drawn if classes is None else _check_classes(classes)
     canvas = _draw_background(rng, size)
     placements = _place(rng, len(chosen), size)
     masks = np.zeros((len(chosen), size, size), np.bool_)
-    # All paint is mixed for the bare background, so that no class has a say in any color.
+    # All paint is mixed for the bare background, so that colors do not depend on classes.
     paints = [_mix_paint(rng, canvas[placement.window()]) for placement in placements]
     for mask, index, placement, paint in zip(masks, chosen, placements, paints, strict=True):
         _draw_object(canvas, mask, index, placement, paint)
@@ -150,10 +149,10 @@ def draw_scenes(seeds: Iterable[int], *, size: int = SIZE) -> Iterator[Scene]:
 
 def _check_classes(classes: Sequence[int]) -> tuple[int, ...]:
     if not 1 <= len(classes) <= MAX_OBJECTS:
-        raise ValueError(f"classes must name 1 to {MAX_OBJECTS} objects, got {len(classes)}")
+        raise ValueError(f"classes: expected 1 to {MAX_OBJECTS} objects, found {len(classes)}")
     unknown = [index for index in classes if not 0 <= index < len(CLASSES)]
     if unknown:
-        raise ValueError(f"classes must be indices from 0 to {len(CLASSES) - 1}, got {unknown}")
+        raise ValueError(f"classes: expected indices from 0 to {len(CLASSES) - 1}, found {unknown}")
     return tuple(int(index) for index in classes)
 
 
@@ -262,7 +261,7 @@ def _coverage(index: int, placement: _Placement) -> Floats:
 def _corners(outline: Points, placement: _Placement, left: int, top: int) -> list[tuple[float, float]]:
     cos, sin = math.cos(placement.angle), math.sin(placement.angle)
     turned = placement.radius * outline @ np.array([[cos, sin], [-sin, cos]])
-    # Pillow counts from pixel centers, the placement from the picture's corner: hence the half.
+    # Pillow counts from pixel centers, the placement from the picture's corner.
     corners = (turned + np.array([placement.x - left, placement.y - top])) * _OVERSAMPLING - 0.5
     return [(float(x), float(y)) for x, y in corners]
 

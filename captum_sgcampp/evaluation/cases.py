@@ -17,9 +17,9 @@ from captum_sgcampp.metrics import sample_mosaics
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.images import read_image
 
-# Evaluation with seed 0 draws its scenes from here on; all seeds of training scenes are smaller.
+# The first scene of an evaluation with seed 0. All seeds of training scenes are smaller.
 FIRST_EVALUATION_SEED = 3_000_000_000
-SEEDS_PER_RUN = 1_000_000  # how far the scenes of two evaluation seeds are apart; more cannot be asked for
+SEEDS_PER_RUN = 1_000_000  # distance of the scenes of two evaluation seeds, and the most scenes of one
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -46,16 +46,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Cases:
-    """All that is explained; images are read when they are asked for.
+    """All that is explained. Images are read when needed.
 
     Attributes:
         names: one per image.
         targets: class of each.
-        load: gives a case by its number.
-        partners: for each image three others of other classes for a mosaic, where there are enough.
-        kind: what the table calls them.
-        files: where the images come from, for those that come from files.
-        masks: the files of their masks, where there are some.
+        load: from a number to its case.
+        partners: for each image three others of other classes for a mosaic, or None.
+        kind: their name in the table.
+        files: of the images, if they come from files.
+        masks: files of their masks, if there are any.
     """
 
     names: Sequence[str]
@@ -67,12 +67,12 @@ class Cases:
     masks: Sequence[Path] = ()
 
     def digest(self) -> str:
-        """What tells one set of images and targets from another: names, targets and the contents of the files."""
+        """Digest of the names, the targets and the contents of the files."""
         text = "\n".join(f"{name}\t{target}" for name, target in zip(self.names, self.targets, strict=True))
         return _short_digest(text.encode(), *map(Path.read_bytes, self.files))
 
     def mask_digest(self) -> str | None:
-        """What tells one set of mask files from another."""
+        """Digest of the mask files."""
         return _short_digest(*map(Path.read_bytes, self.masks)) if self.masks else None
 
 
@@ -81,7 +81,7 @@ def _short_digest(*parts: bytes) -> str:
 
 
 def image_seed(seed: int, *parts: str) -> int:
-    """Seed of all that is random for one image: it depends on its name and not on its place in the folder."""
+    """Seed of all that is random for one image, from its name: its place in the folder does not matter."""
     text = "\0".join([str(seed), *parts])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
@@ -100,12 +100,12 @@ def folder_cases(
 
     Args:
         classifier: prepares and classifies them.
-        folder: where they are.
-        target_from_name: whether a file's stem is its class index; otherwise the most probable class is explained.
-        masks: folder of masks by the same stem as PNG, not black where the object is.
+        folder: of the images.
+        target_from_name: whether a file's stem is its class index. Otherwise the most probable class is explained.
+        masks: folder of masks as PNG by the same stem, not black where the object is.
         seed: of the choice of mosaics.
-        device: where the inputs go.
-        limit: only so many of the images.
+        device: of the inputs.
+        limit: only the first so many images.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"FOLDER: expected a folder of images, found none at {folder}")
@@ -161,14 +161,14 @@ def _box(region: Tensor) -> Tensor:
 
 
 def scene_cases(classifier: Classifier, count: int, seed: int, device: torch.device) -> Cases:
-    """Fresh scenes of the bundled generator. In each the class with the most objects is explained (the first drawn of
-    them), whatever the network thinks; their exact masks are known.
+    """Fresh scenes of the bundled generator, with exact masks. Each explains the class with the most objects (the first
+    drawn of them), whatever the network predicts.
 
     Args:
         classifier: the bundled one.
         count: number of scenes.
-        seed: of the scenes; none of them was trained on.
-        device: where the inputs go.
+        seed: of the scenes, none of which was trained on.
+        device: of the inputs.
     """
     seeds = evaluation_seeds(seed, count)
     targets = [_most_frequent(draw_scene(number)) for number in seeds]
@@ -192,7 +192,7 @@ def evaluation_seeds(seed: int, count: int) -> range:
         count: number of scenes, at most a million.
     """
     if seed < 0 or not 1 <= count <= SEEDS_PER_RUN:
-        raise ValueError(f"seed must be 0 or larger and scenes 1 to {SEEDS_PER_RUN}, got {seed} and {count}")
+        raise ValueError(f"seed, scenes: expected at least 0 and 1 to {SEEDS_PER_RUN}, found {seed} and {count}")
     first = FIRST_EVALUATION_SEED + seed * SEEDS_PER_RUN
     return range(first, first + count)
 

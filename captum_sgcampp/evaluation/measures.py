@@ -1,4 +1,4 @@
-"""What is measured of a map, which measure needs what, and the work that all methods share on an image."""
+"""The measures of a map, what each needs, and the work that all methods share on an image."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Metric:
 
     Attributes:
         name: its key in the records and its column.
-        title: what the table calls it.
-        better: 1 where higher is better, -1 where lower is, 0 where it describes only.
+        title: its name in the table.
+        better: 1 where higher is better, -1 where lower is, 0 for a description.
     """
 
     name: str
@@ -40,8 +40,8 @@ class Group:
     """Metrics that are computed together and chosen by one name.
 
     Attributes:
-        needs: what the images must have, in words; empty: nothing.
-        metrics: what comes out.
+        needs: what the images must have, in words. Empty: nothing.
+        metrics: the results.
     """
 
     needs: str
@@ -89,7 +89,7 @@ def _localization_metrics() -> tuple[Metric, ...]:
 
 
 def missing(group: Group, cases: Cases) -> str:
-    """Why a group cannot be measured on these images; empty: it can."""
+    """Why a group cannot be measured on these images. Empty: it can."""
     example = cases.load(0)
     if group.needs == MASKS and example.regions is None:
         return f"needs {MASKS}"
@@ -102,7 +102,7 @@ def missing(group: Group, cases: Cases) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How it is measured: what changes the numbers of an image, a layer and a method.
+    """All that changes the numbers of an image, a layer and a method.
 
     Attributes:
         groups: names of the groups.
@@ -113,7 +113,7 @@ class Settings:
         window, stride: of the occlusion.
         tolerance: of the pointing game, in pixels.
         grid_size: `"full"` (a mosaic has twice the image's side) or `"half"` (the image's own).
-        randomization_steps: models with ever more layers drawn anew.
+        randomization_steps: number of models with ever more layers re-initialized.
         batch_size: rows of one forward pass.
     """
 
@@ -132,7 +132,7 @@ class Settings:
 
 
 class Bench:
-    """The model with its randomized copies, and how it is measured."""
+    """The model with its randomized copies, and the settings."""
 
     def __init__(self, model: nn.Module, settings: Settings) -> None:
         self.model = model
@@ -149,7 +149,7 @@ class Bench:
 
 
 class Shared:
-    """One image: what all layers and methods share on it is computed once, when it is first needed."""
+    """What all layers and methods share on one image, computed when first needed."""
 
     def __init__(self, bench: Bench, cases: Cases, index: int) -> None:
         self.bench = bench
@@ -179,8 +179,8 @@ class Shared:
 
     @cached_property
     def mosaics(self) -> tuple[Tensor, Tensor, list[int]]:
-        """A mosaic with three others, one with two others and the mirrored image, and the cells: the image's own, and
-        that of its mirror image in the second mosaic."""
+        """A mosaic with three others, one with two others and the mirrored image, and the cells of the image and of its
+        mirror image."""
         assert self.partners is not None
         image = self.case.inputs
         others = [self.cases.load(index).inputs for index in self.partners]
@@ -209,10 +209,8 @@ class Trial:
 
 
 def measure(trial: Trial) -> dict[str, float]:
-    """All chosen metrics of one trial by name; NaN where one has no value for it.
-
-    The confidence on the explanation map, from which `win` comes, is part of it as `explained`.
-    """
+    """All chosen metrics of one trial by name, NaN where one has no value. `explained` is the confidence on the
+    explanation map, from which `win` is computed."""
     attributions = trial.explain(trial.shared.bench.model, trial.shared.case.inputs, "noise")
     maps = m.image_maps(attributions, trial.shared.size)
     found: dict[str, float] = {}

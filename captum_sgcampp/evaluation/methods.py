@@ -1,4 +1,4 @@
-"""The methods that are compared, and the baselines that need no model. Every map goes through the papers' ReLU."""
+"""The methods that are compared, and baselines without a model. Every map goes through the papers' ReLU."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from captum_sgcampp.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCamPlus
 
 # From the model, the layer, one input (1, C, H, W), the class and a seed to a map (1, 1, h, w).
 Explain: TypeAlias = Callable[[nn.Module, nn.Module, Tensor, int, int], Tensor]
-TUNNEL_ROWS = 8  # noisy copies that NoiseTunnel gets at once
+TUNNEL_ROWS = 8  # noisy samples in one pass of NoiseTunnel
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method with its settings, which its name tells."""
+    """A method with its settings, which are part of its name."""
 
     name: str
     explain: Explain
@@ -69,7 +69,7 @@ def _noise_tunnel(
     target: int,
     seed: int,
 ) -> Tensor:
-    """Mean of the finished maps of noisy copies, whose noise comes from the global random state."""
+    """Mean of the finished maps of noisy samples. Their noise comes from the global random state."""
     sigma = noise_level * float(inputs.max() - inputs.min())
     with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
         torch.manual_seed(seed)
@@ -125,7 +125,7 @@ METHODS = (*PLAIN, *NOISY)
 
 
 def chosen_methods(names: Sequence[str], nt_samples: Sequence[int], noise_levels: Sequence[float]) -> list[Method]:
-    """The methods by their names; those with noise once for every number of copies and noise level."""
+    """The methods by their names. Those with noise come once for every number of samples and noise level."""
     methods: list[Method] = []
     for name in dict.fromkeys(names):
         if name in PLAIN:

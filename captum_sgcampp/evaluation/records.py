@@ -1,4 +1,4 @@
-"""Results on disk: one line of JSON per image, layer and method, written as soon as it is known."""
+"""Results on disk: one line of JSON per image, layer and method, written at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Key: TypeAlias = tuple[str, str, str]  # image, layer, method with its settings
 
 @dataclass(frozen=True)
 class Record:
-    """What was measured of one map."""
+    """The measurements of one map."""
 
     image: str
     layer: str
@@ -29,15 +29,15 @@ class Record:
 
 
 class Records:
-    """The records in a folder. Opening it takes up what is there; a folder of other settings is refused.
+    """The records in a folder, including those that are there already.
 
     Args:
         folder: made where it does not exist.
-        settings: all that changes the numbers but image, layer and method, by the name of the option.
+        settings: all that changes the numbers except image, layer and method, by the name of the option.
 
     Raises:
-        ValueError: the folder holds records of other settings; the message names the first that differs. Or one of its
-            files holds something else.
+        ValueError: the folder holds records of other settings (the message names the first that differs) or other
+            files.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -60,14 +60,14 @@ class Records:
         self._records[record.key] = record
 
     def _read(self) -> list[Record]:
-        """The complete lines; what a killed run left of its last line is cut off."""
+        """The complete lines. The rest of a killed run's last line is removed."""
         if not self._path.exists():
             return []
         data = self._path.read_bytes()
         complete = data[: data.rfind(b"\n") + 1]
         if len(complete) < len(data):
             self._path.write_bytes(complete)
-        # Names of files may hold further characters that str.splitlines splits at; JSON leaves them as they are.
+        # File names may hold characters that str.splitlines splits at. JSON leaves them as they are.
         lines = complete.split(b"\n")[:-1]
         return [self._record(number, line) for number, line in enumerate(lines, 1)]
 

@@ -34,7 +34,7 @@ def table(
         chosen: the measured groups by name.
         reference: the method that the others are compared with.
         head: lines on what was measured.
-        left_out: reason by the name of a group that was not measured.
+        left_out: why groups were not measured, by name.
         notes: lines that explain single metrics.
     """
     lines = ["# Evaluation", "", *head, ""]
@@ -70,7 +70,7 @@ def head(classifier: Classifier, cases: Cases, settings: Settings) -> list[str]:
 
 
 def notes(bench: Bench) -> list[str]:
-    """What single metrics need to be understood."""
+    """Explanations of single metrics."""
     lines = [
         "Average drop, increase and win: the normalized image times the map scaled to [0, 1], as torchcam does it; "
         "what the map leaves out becomes the mean color.",
@@ -79,7 +79,7 @@ def notes(bench: Bench) -> list[str]:
         names = "; ".join(
             f"{number}: from the top down to {name}" for number, (name, _) in enumerate(bench.randomized, 1)
         )
-        lines.append(f"Similarity after randomization: rank correlation with the map of a model drawn anew ({names}).")
+        lines.append(f"Similarity after randomization: rank correlation with a re-initialized model's map ({names}).")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""A run: what is not measured yet is measured, then the results of all images are written."""
+"""A run: measures what is missing, then writes the results of all images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from captum_sgcampp.vision.layer_choice import deepest_layer, named_layer
 RESULTS = ("table.md", "summary.csv", "images.csv", "figure.png")
 SCENE_WINDOW, SCENE_STRIDE = 32, 16  # of the bundled network's input of 128 pixels
 WINDOW, STRIDE = 64, 32
-# Larger blocks of memory go back to the system after each use, which costs more than the rows save.
+# Larger blocks of memory go back to the system after each use, which costs more than larger batches save.
 CPU_ROWS, ACCELERATOR_ROWS = 4, 32
 
 
@@ -41,20 +41,20 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     **options: Any,
 ) -> str:
-    """Measure methods on many images. A run that was stopped goes on where it was.
+    """Measure methods on many images. A stopped run resumes.
 
     Args:
-        classifier: its model stands on the device of the cases.
+        classifier: its model is on the device of the cases.
         cases: images and the classes to explain.
         methods: what is compared.
         out: folder of the records and the results.
-        layers: names of the layers to explain; None: the deepest one.
-        reference: name of the method that the others are tested against; None: the first.
-        metrics: names of groups of metrics; None: all that the images allow.
-        options: fields of `Settings`; what is missing or None suits the images and the device.
+        layers: names of the layers to explain. None: the deepest one.
+        reference: name of the method that the others are tested against. None: the first.
+        metrics: names of groups of metrics. None: all that the images allow.
+        options: fields of `Settings`. What is missing or None is chosen for the images and the device.
 
     Returns:
-        The table in Markdown, which also stands in `out`.
+        The table in Markdown, which is also in `out`.
     """
     layers = layers or [deepest_layer(classifier.model, cases.load(0).inputs)]
     for name in layers:
@@ -76,7 +76,7 @@ def evaluate(
 
 
 def _reference(wanted: str | None, methods: Sequence[Method]) -> str:
-    """The name of the first method of that name; those with noise have their settings in their names."""
+    """The first method of that name. Names of methods with noise include their settings."""
     names = [method.name for method in methods]
     wanted = wanted or names[0]
     matches = [name for name in names if name == wanted or name.startswith(f"{wanted} ")]
@@ -88,7 +88,7 @@ def _reference(wanted: str | None, methods: Sequence[Method]) -> str:
 def suited_settings(
     classifier: Classifier, cases: Cases, chosen: tuple[str, ...], options: Mapping[str, Any]
 ) -> Settings:
-    """The settings: the options that are given, the others as the images and the device suggest."""
+    """The settings: the given options, the others by the images and the device."""
     inputs = cases.load(0).inputs
     small = min(inputs.shape[2:]) < 2 * WINDOW or cases.kind.endswith("scenes")
     suited: dict[str, Any] = {
@@ -106,7 +106,7 @@ def suited_settings(
 
 
 def _grid_size(model: nn.Module, inputs: torch.Tensor) -> str:
-    """Whether the model takes images of twice the side: a fully connected head of fixed size does not."""
+    """Whether the model takes images of twice the side. A fully connected head of fixed size does not."""
     try:
         with torch.no_grad():
             model(inputs.repeat(1, 1, 2, 2))
@@ -116,7 +116,7 @@ def _grid_size(model: nn.Module, inputs: torch.Tensor) -> str:
 
 
 def _identity(classifier: Classifier, cases: Cases, settings: Settings) -> dict[str, Any]:
-    """What must be the same for records to stand in one table, by the name of the option."""
+    """What records of one table must have in common, by the name of the option."""
     options = {f"--{name.replace('_', '-')}": value for name, value in asdict(settings).items()}
     options["--metrics"] = options.pop("--groups")
     return {

@@ -25,8 +25,8 @@ class Row:
         n: images.
         mean, low, high: mean with its 95 % bootstrap interval.
         paired: images for which method and reference both have a value.
-        difference, difference_low, difference_high: mean difference to the reference on these, with its interval.
-        p, p_holm: sign-flip test of the differences, and adjusted for all tests of the table.
+        difference, difference_low, difference_high: mean difference from the reference on these, with its interval.
+        p, p_holm: sign-flip test of the differences, and its p-value adjusted for all tests of the table.
     """
 
     layer: str
@@ -49,7 +49,7 @@ def summarize(records: Iterable[Record], metrics: Sequence[Metric], reference: s
 
     Args:
 
-        records: all of one run; the images in the same order for every layer and method.
+        records: all of one run, with the images in the same order for every layer and method.
         metrics: what is summarized.
         reference: the method that the others are compared with.
     """
@@ -71,7 +71,7 @@ def _row(layer: str, method: str, metric: str, found: dict[str, Record], other: 
     row = Row(layer, method, metric, len(known), float(known.mean()), *bootstrap_interval(known))
     if other is None:
         return row
-    # The win percentage is a comparison with the reference already; even is 50.
+    # The win percentage already is a comparison with the reference, where 50 is even.
     baseline = {i: 50.0 if metric == "win" else other[i].values.get(metric, math.nan) for i in values}
     differences = _tensor(values[image] - baseline[image] for image in values)
     if not len(differences):

@@ -65,7 +65,7 @@ def class_map(
         *ClassMap*.
     """
     options = options or MapOptions()
-    # D_p are scaled by 1 / scale^p, so the equations hold for them with scale * A in the place of A.
+    # D_p are scaled by 1 / scale^p, so the equations hold for them with scale * A for A.
     d1, d2, d3, scale, level = derivatives
     scale = per_row(scale, activation)
     a = scale * activation

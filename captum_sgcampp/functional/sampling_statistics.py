@@ -88,7 +88,7 @@ def jackknife_standard_error(whole: Tensor, without: list[Tensor], copies: Tenso
     Args:
         whole: map of all samples, `(N, ...)`.
         without: for each group, the map without its samples, of any positive scale.
-        copies: number of samples of each example, `(N,)`; sample m belongs to group `m % len(without)`.
+        copies: number of samples of each example, `(N,)`. Sample m belongs to group `m % len(without)`.
 
     Returns:
         Tensor `(N,)`; NaN for fewer than two samples or groups.

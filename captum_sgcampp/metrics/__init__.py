@@ -1,8 +1,8 @@
-"""What a map is worth: the measures of the Grad-CAM++ paper and of the literature after it, for any attribution.
+"""Measures of maps, from the Grad-CAM++ paper and the literature after it, for any attribution.
 
-Bring an attribution of any size to the image with `image_maps`, and to [0, 1] with `unit_range` where a measure asks
-for it. Measures are functions of tensors with one result per example. Those that need the model take it as a function
-from inputs `(N, C, H, W)` to logits `(N, classes)`, run it in batches without gradients, and leave it as it was.
+Bring an attribution of any size to the image with `image_maps`, and to [0, 1] with `unit_range` where a measure needs
+it. Measures are functions of tensors with one result per example. Some take the model, as a function from inputs
+`(N, C, H, W)` to logits `(N, classes)`. They run it in batches without gradients and do not change it.
 """
 
 from captum_sgcampp.metrics.adapters import as_input_attributions, quantus_explanation

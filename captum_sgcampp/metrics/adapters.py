@@ -1,6 +1,6 @@
-"""Layer attributions where other packages expect attributions of the input: Quantus and `captum.metrics`.
+"""Layer attributions where Quantus and `captum.metrics` expect attributions of the input.
 
-Quantus is no dependency: the adapter only follows its calling convention (`pip install quantus`)."""
+Quantus is no dependency: the adapter follows its calling convention (`pip install quantus`)."""
 
 from __future__ import annotations
 
@@ -36,13 +36,12 @@ def quantus_explanation(
         model (nn.Module): The model, which Quantus passes.
         inputs (ndarray or Tensor): `(N, C, H, W)`.
         targets (ndarray or Tensor): Class indices, `(N,)`.
-        layer (str): Name of the layer. A name and no module, since Quantus also passes copies of the model.
-        method (Callable, optional): A class as `captum.attr.LayerGradCam`.
+        layer (str): Name of the layer (not the module, since Quantus also passes copies of the model).
+        method (Callable, optional): A class such as `captum.attr.LayerGradCam`.
                     Default: `LayerGradCamPlusPlus`
         device (str, optional): Where to compute.
                     Default: None, where the model is
-        **options (Any): Keywords of the method's `attribute`. Others that Quantus adds of its own are not: it is
-                    called with `explain_func_kwargs` only.
+        **options (Any): Keywords of the method's `attribute`: those in Quantus's `explain_func_kwargs`.
 
     Returns:
         *ndarray of float32*: `(N, 1, H, W)`.
@@ -65,12 +64,12 @@ def quantus_explanation(
 def as_input_attributions(method: Attribution) -> Callable[..., tuple[Tensor, ...]]:
     r"""
     A layer attribution as `captum.metrics.sensitivity_max` and `captum.metrics.infidelity` expect it: a function that
-    gives a tuple of one tensor of the input's shape. The map is upsampled and stands in every channel, divided by
-    their number, so that their sum is the map.
+    returns a tuple of one tensor of the input's shape. Every channel holds the upsampled map divided by the number of
+    channels, so that they sum to the map.
 
     Args:
 
-        method (Attribution): As `LayerGradCamPlusPlus(model, layer)`.
+        method (Attribution): Such as `LayerGradCamPlusPlus(model, layer)`.
 
     Returns:
         *Callable*: From inputs, or a tuple of them, and the keywords of `attribute` to `(attributions,)`.

@@ -37,7 +37,7 @@ def class_confidence(
         *Tensor*: `(N,)`, from 0 to 1, float64.
 
     Raises:
-        ValueError: a model without logits `(N, classes)`, or a target that is none of its classes.
+        ValueError: a model without logits `(N, classes)`, or a target outside its classes.
 
     Examples::
 
@@ -58,7 +58,7 @@ def class_confidence(
 
 
 def _check_logits(logits: object, targets: Tensor) -> None:
-    """Logits `(N, classes)` with all the targets among the classes."""
+    """Raise unless these are logits `(N, classes)` with all targets among the classes."""
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"model: expected logits (N, classes), found {found}")
@@ -68,7 +68,7 @@ def _check_logits(logits: object, targets: Tensor) -> None:
 
 
 def check_evaluating(model: object) -> None:
-    """No module in training mode: its rows could depend on each other or on chance."""
+    """Raise if a module is in training mode: its rows could depend on each other or on chance."""
     if isinstance(model, nn.Module) and any(module.training for module in model.modules()):
         raise RuntimeError("model: expected a model in evaluation mode, found training mode; call model.eval() first")
 

@@ -20,7 +20,7 @@ BLUR_KERNEL, BLUR_SIGMA = 11, 5.0  # as in the authors' code
 
 def baseline_images(inputs: Tensor, baseline: str) -> Tensor:
     r"""
-    What stands where pixels are taken away.
+    The images that replace pixels taken away.
 
     Args:
 
@@ -53,8 +53,8 @@ def baseline_images(inputs: Tensor, baseline: str) -> Tensor:
 
 def pixel_order(maps: Tensor, seed: int = 0) -> Tensor:
     r"""
-    The pixels from the largest value to the smallest. Equal values, as the zeros that a ReLU leaves, come in a random
-    order, the same for the same seed: the order of rows would favor the upper edge.
+    The pixels from the largest value to the smallest. Equal values, such as the zeros after a ReLU, come in a random
+    order by the seed, since the order of rows would favor the upper edge.
 
     Args:
 
@@ -135,7 +135,7 @@ def insertion_curve(
 
     Args:
 
-        model, inputs, maps, target, steps, baseline, link, batch_size: As in :func:`deletion_curve`; the baseline is
+        model, inputs, maps, target, steps, baseline, link, batch_size: As in :func:`deletion_curve`, with the baseline
                     `"blur"` by default.
 
     Returns:
@@ -171,7 +171,7 @@ def _curve(
 
 
 def _joined(rows: Iterable[Tensor], count: int) -> Iterator[Tensor]:
-    """So many blocks of rows in one tensor at a time, so that memory stays bounded by one batch."""
+    """`count` blocks of rows in one tensor at a time, so that memory is bounded by one batch."""
     source = iter(rows)
     while block := list(islice(source, count)):
         yield torch.cat(block)

@@ -1,5 +1,5 @@
-"""Average drop, increase in confidence and win (Grad-CAM++ paper, section 5.1): what is left of the class's confidence
-when the model sees only what the map highlights."""
+"""Average drop, increase in confidence and win (Grad-CAM++ paper, section 5.1): the class's confidence when the model
+sees only what the map highlights."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def explanation_inputs(
     r"""
     The paper's explanation map `E = L * I`: the image, each pixel multiplied by the map.
 
-    By default the normalized input is multiplied, as torchcam does it: what the map leaves out becomes the mean
-    color. With `mean` and `std` the pixels are multiplied and normalized again: it becomes black.
+    By default the normalized input is multiplied, as in torchcam, and what the map leaves out becomes the mean color.
+    With `mean` and `std` the pixels are multiplied and normalized again, and it becomes black.
 
     Args:
 
@@ -34,7 +34,7 @@ def explanation_inputs(
 
     Raises:
         TypeError: `inputs` that are no floating-point tensor.
-        ValueError: maps of another size or outside [0, 1]; one of `mean` and `std` without the other, or not one number
+        ValueError: maps of another size or outside [0, 1], one of `mean` and `std` without the other, or not one number
             per channel.
 
     Examples::
@@ -68,7 +68,7 @@ def _per_channel(name: str, values: Sequence[float] | None, inputs: Tensor) -> T
 
 def average_drop(confidence: Tensor, explained: Tensor) -> Tensor:
     r"""
-    Drop of the confidence in percent, `100 max(0, Y - O) / Y`; the mean over the examples is the paper's average drop.
+    Drop of the confidence in percent, `100 max(0, Y - O) / Y`. Its mean over the examples is the paper's average drop.
     Lower is better.
 
     Args:
@@ -94,7 +94,7 @@ def average_drop(confidence: Tensor, explained: Tensor) -> Tensor:
 
 def increase_in_confidence(confidence: Tensor, explained: Tensor) -> Tensor:
     r"""
-    100 where the explanation map raises the confidence, else 0; the mean is the paper's increase in confidence, in
+    100 where the explanation map raises the confidence, else 0. The mean is the paper's increase in confidence, in
     percent. Higher is better.
 
     Args:
@@ -119,8 +119,8 @@ def increase_in_confidence(confidence: Tensor, explained: Tensor) -> Tensor:
 
 def win(explained: Tensor, other: Tensor) -> Tensor:
     r"""
-    100 where one method's explanation map keeps more of the confidence than another's, 0 where it keeps less, 50 where
-    they tie; the mean is the paper's win percentage of the method against the other.
+    100 where one method's explanation map keeps more of the confidence than another's, 0 where it keeps less, 50 for a
+    tie. The mean is the paper's win percentage of the method against the other.
 
     Args:
 
@@ -144,7 +144,7 @@ def win(explained: Tensor, other: Tensor) -> Tensor:
 
 
 def _check_same_shape(name: str, values: Tensor, first: Tensor) -> None:
-    """`(N,)` and `(N, 1)` would be compared each with each."""
+    """Raise for other shapes: `(N,)` and `(N, 1)` would broadcast."""
     if values.shape != first.shape:
         raise ValueError(
             f"{name}: expected the first argument's shape {tuple(first.shape)}, found {tuple(values.shape)}"

@@ -1,6 +1,6 @@
 """The grid pointing game (Böhle et al., *Convolutional dynamic alignment networks*, https://arxiv.org/abs/2104.00032):
-images of different classes in one mosaic, whose cells are boxes that need no annotation; and several instances of one
-class, to see whether a map covers all of them."""
+images of different classes in one mosaic, whose cells need no annotation. And whether a map covers all instances of a
+class."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def _partners(index: int, targets: Sequence[int], generator: Generator | None) -
 
 def instance_shares(maps: Tensor, instances: Tensor) -> Tensor:
     r"""
-    Share of the map's positive values in each instance, or in each cell of a mosaic: for a cell this is the score of
-    the grid pointing game (chance 0.25).
+    Share of the map's positive values in each instance, or in each cell of a mosaic, where it is the score of the grid
+    pointing game (chance 0.25).
 
     Args:
 
@@ -129,8 +129,8 @@ def instance_shares(maps: Tensor, instances: Tensor) -> Tensor:
 def instance_balance(maps: Tensor, instances: Tensor) -> Tensor:
     r"""
     How evenly a map treats the instances of a class: the smallest mean of its positive values over an instance,
-    divided by the largest. Means, so that a larger instance may hold more. Higher is better: 1 is even, and 0 misses
-    an instance. A map that covers the whole image evenly scores 1 too: read it beside :func:`instance_shares`.
+    divided by the largest. Higher is better: 1 is even, and 0 misses an instance. A map that covers the whole image
+    evenly also scores 1, so read it beside :func:`instance_shares`.
 
     Args:
 

@@ -20,7 +20,7 @@ def boxes_to_regions(boxes: Sequence[Sequence[Sequence[float]]], size: Sequence[
 
     Args:
 
-        boxes (sequence): For every example its boxes, each `(x0, y0, x1, y1)` in pixels; a pixel belongs to a box that
+        boxes (sequence): For every example its boxes, each `(x0, y0, x1, y1)` in pixels. A pixel belongs to a box that
                     holds its center.
         size (sequence of int): Height and width of the image.
 
@@ -83,8 +83,7 @@ def pointing_game(maps: Tensor, regions: Tensor, *, tolerance: float = 0.0) -> T
                     Default: 0
 
     Returns:
-        *Tensor*: `(N,)`, 1 or 0; where several pixels are largest, the share of them that hit. 0 for a map of one
-        value.
+        *Tensor*: `(N,)`, 1 or 0, or the share that hits of several largest pixels. 0 for a map of one value.
 
     Examples::
 
@@ -119,8 +118,8 @@ def localization_score(maps: Tensor, regions: Tensor, threshold: float, *, measu
         Loc = internal / (area(object) + external)
 
     where `internal` and `external` count the map's pixels above the threshold inside and outside the object. With
-    boxes it is the paper's score; for one set of pixels it equals their intersection over union, so with masks it is
-    the IoU. With `measure="energy"` the map's values are summed in place of counting its pixels. Higher is better.
+    boxes it is the paper's score, with masks the intersection over union. `measure="energy"` sums the map's values
+    instead of counting pixels. Higher is better.
 
     Args:
 

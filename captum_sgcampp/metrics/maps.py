@@ -12,7 +12,7 @@ from torch import Tensor
 def image_maps(attributions: Tensor, size: Sequence[int]) -> Tensor:
     r"""
     Attributions of any layer or of the input as maps of the image's size: summed over the channels, then upsampled
-    bilinearly, as the Grad-CAM papers do it.
+    bilinearly, as in the Grad-CAM papers.
 
     Args:
 
@@ -68,7 +68,7 @@ def positive_energy(maps: Tensor, regions: Tensor) -> Tensor:
 
 
 def check_maps(maps: Tensor) -> None:
-    """Finite floating point maps `(N, H, W)`."""
+    """Raise unless these are finite floating-point maps `(N, H, W)`."""
     if maps.dim() != 3 or not maps.is_floating_point():
         raise ValueError(f"maps: expected floats of shape (N, H, W), found {maps.dtype}, {tuple(maps.shape)}")
     if not bool(torch.isfinite(maps).all()):
@@ -76,7 +76,7 @@ def check_maps(maps: Tensor) -> None:
 
 
 def check_unit_maps(maps: Tensor) -> None:
-    """Maps with values in [0, 1]."""
+    """Raise unless these are maps with values in [0, 1]."""
     check_maps(maps)
     if bool((maps < 0).any()) or bool((maps > 1).any()):
         raise ValueError(f"maps: expected values in [0, 1], found {float(maps.min())} to {float(maps.max())}")

@@ -1,4 +1,4 @@
-"""The map that occlusion gives, the yardstick of the Grad-CAM paper: what the score loses when a patch is covered."""
+"""The occlusion map, the Grad-CAM paper's measure of faithfulness: what the score loses when a patch is covered."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def occlusion_map(
     batch_size: int = 32,
 ) -> Tensor:
     r"""
-    Drop of the class score (the logit) when a square window over a pixel is covered, averaged over the windows: by
-    `captum.attr.Occlusion`. Its rank correlation with another map (:func:`spearman`) says how far that map agrees with
-    what the model does (Grad-CAM paper, section on faithfulness).
+    Drop of the class score (the logit) when a square window over a pixel is covered, averaged over the windows, by
+    `captum.attr.Occlusion`. Its rank correlation with another map (:func:`spearman`) measures how faithful that map is
+    to the model (Grad-CAM paper, section on faithfulness).
 
     Args:
 

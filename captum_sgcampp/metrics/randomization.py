@@ -1,5 +1,5 @@
 """The parameter randomization test (Adebayo et al., *Sanity checks for saliency maps*, https://arxiv.org/abs/1810.03292):
-a map that explains the model changes when the model's parameters are drawn anew. An edge detector does not."""
+a map that explains the model changes when the model's parameters are re-initialized. An edge detector does not."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ def randomized_models(
     model: nn.Module, *, order: str = "cascading", steps: int | None = None, seed: int = 0
 ) -> Iterator[tuple[str, nn.Module]]:
     r"""
-    Copies of a model with parameters drawn anew, from the top (the module defined last) to the bottom. The model
-    itself is never touched.
+    Copies of a model with re-initialized parameters, from the top (the module defined last) to the bottom. The model
+    itself stays as it was.
 
-    Modules are drawn anew by their own `reset_parameters`; those without get normal values with the mean and the
+    Modules are re-initialized by their own `reset_parameters`. Those without it get normal values with the mean and the
     standard deviation of the old ones.
 
     Args:
 
         model (nn.Module): The trained model.
-        order (str, optional): `"cascading"`: every copy has one layer more drawn anew; `"independent"`: only one.
+        order (str, optional): `"cascading"` re-initializes one more layer in every copy, `"independent"` only one.
                     Default: `"cascading"`
-        steps (int, optional): So many copies, spread evenly over the layers, the last one with the lowest layer.
+        steps (int, optional): Number of copies, spread evenly over the layers, the last one with the lowest layer.
                     Default: None, one per layer with parameters
         seed (int, optional): Seed of the parameters.
                     Default: 0
 
     Returns:
-        *iterator* of (str, nn.Module): Name of the layer that was drawn anew last, and the copy.
+        *iterator* of (str, nn.Module): Name of the layer that was re-initialized last, and the copy.
 
     Examples::
 
@@ -76,7 +76,7 @@ def _randomized(
 
 
 def _draw(module: nn.Module, seed: int) -> None:
-    """Draw the module's own parameters anew; the global random state stays as it is."""
+    """Re-initialize the module's own parameters. The global random state stays as it was."""
     devices = {p.device.index for p in module.parameters(recurse=False) if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=[index for index in devices if index is not None]), torch.no_grad():
         torch.manual_seed(seed)
@@ -97,13 +97,13 @@ def parameter_randomization(
     seed: int = 0,
 ) -> dict[str, Tensor]:
     r"""
-    Rank correlation of a model's maps with those of its randomized copies. Near 0 for a faithful method; near 1 for
-    one that does not depend on what was drawn anew.
+    Rank correlation of a model's maps with those of its randomized copies. Near 0 for a faithful method, near 1 for
+    one that does not depend on the re-initialized parameters.
 
     Args:
 
-        explain (Callable): From a model to maps `(N, ...)`; look the layer up by its name in the model that is given.
-        model (nn.Module): The trained model, which is never touched.
+        explain (Callable): From a model to maps `(N, ...)`. It must look up the layer by name in the model it gets.
+        model (nn.Module): The trained model, which stays as it was.
         order, steps, seed: As in :func:`randomized_models`.
 
     Returns:

@@ -15,7 +15,7 @@ def average_ranks(values: Tensor) -> Tensor:
         values (Tensor): `(N, n)`.
 
     Returns:
-        *Tensor*: `(N, n)`, float64; NaN for an example that holds a NaN, which has no place in an order.
+        *Tensor*: `(N, n)`, float64. NaN for an example that holds a NaN.
 
     Examples::
 

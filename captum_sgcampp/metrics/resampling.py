@@ -56,8 +56,8 @@ def bootstrap_interval(
 
 def sign_flip_test(differences: Tensor, *, flips: int = 20_000, seed: int = 0) -> float:
     r"""
-    Two-sided permutation test that paired differences are symmetric around 0: how often random signs give a mean at
-    least as far from 0 as the one found. All sign patterns are tried for up to 13 differences.
+    Two-sided permutation test that paired differences are symmetric around 0: the share of random signs whose mean is
+    at least as far from 0. Up to 13 differences, all sign patterns are tried.
 
     Args:
 
@@ -89,7 +89,7 @@ def sign_flip_test(differences: Tensor, *, flips: int = 20_000, seed: int = 0) -
     for part in _parts(flips, n):
         signs = 2 * torch.randint(2, (part, n), generator=generator).double() - 1
         reached += int(((signs @ wide).abs() >= least).sum())
-    return (reached + 1) / (flips + 1)  # the signs found are one pattern too
+    return (reached + 1) / (flips + 1)  # the observed signs are one pattern, too
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -123,6 +123,6 @@ def _count(values: Tensor) -> int:
 
 
 def _parts(total: int, n: int) -> list[int]:
-    """`total` rows of `n` values, in parts that fit into little memory."""
+    """Sizes of parts of `total` rows of `n` values that take little memory."""
     size = max(1, _VALUES_AT_ONCE // n)
     return [min(size, total - start) for start in range(0, total, size)]

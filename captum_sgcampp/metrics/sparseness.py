@@ -12,7 +12,7 @@ from captum_sgcampp.metrics.maps import check_maps
 def sparseness(maps: Tensor) -> Tensor:
     r"""
     Gini index of the map's absolute values (Chalasani et al., https://arxiv.org/abs/1810.06583): 0 for a uniform map,
-    near 1 for a single pixel. It is a description and no merit: a sharp map may be sharp at the wrong place.
+    near 1 for a single pixel. It only describes a map: a sharp map may be sharp at the wrong place.
 
     Args:
 

@@ -111,7 +111,7 @@ class Request:
         )
 
     def args(self, repeats: int) -> tuple[Any, ...]:
-        """The additional arguments for rows in which every example stands `repeats` times."""
+        """The additional arguments for rows that repeat every example `repeats` times."""
         return tuple(
             copies_of(arg, repeats) if per_example else arg
             for arg, per_example in zip(self.additional_args, self.per_example, strict=True)

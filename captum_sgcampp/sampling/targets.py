@@ -96,7 +96,7 @@ def _check_indices(target: TargetType, shape: tuple[int, ...]) -> None:
 
 
 def repeat_target(target: TargetType, repeats: int, shape: Sequence[int]) -> TargetType:
-    """`target` for rows in which every example stands `repeats` times in a row."""
+    """`target` for rows that repeat every example `repeats` times."""
     expanded = _expand_target(target, repeats, ExpansionTypes.repeat_interleave)
     if isinstance(expanded, list) and expanded and isinstance(expanded[0], int):
         return [index % shape[1] for index in expanded]  # Captum's gather takes no negative indices

@@ -30,7 +30,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # Nearly all photographs have fewer pixels; in RGB, Pillow takes 256 MB for this many.
 MAX_PIXELS = 64_000_000
 
-# TGA stands last: it has no signature, so any data may be tried as TGA.
+# TGA is last: it has no signature, so any data may be tried as TGA.
 FORMATS = (
     *("PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000"),
     *("PPM", "ICO", "PCX", "SGI", "QOI", "TGA"),

@@ -75,10 +75,10 @@ def test_every_object_finds_a_place_even_in_the_smallest_scene() -> None:
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"classes": []}, "1 to 6 objects, got 0"),
-        ({"classes": [0] * 7}, "1 to 6 objects, got 7"),
-        ({"classes": [0, 8, -1]}, r"from 0 to 7, got \[8, -1\]"),
-        ({"size": 63}, "at least 64 pixels, got 63"),
+        ({"classes": []}, "1 to 6 objects, found 0"),
+        ({"classes": [0] * 7}, "1 to 6 objects, found 7"),
+        ({"classes": [0, 8, -1]}, r"from 0 to 7, found \[8, -1\]"),
+        ({"size": 63}, "at least 64 pixels, found 63"),
     ],
 )
 def test_refuses_what_it_cannot_draw(options: dict[str, object], message: str) -> None:

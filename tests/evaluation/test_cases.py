@@ -18,7 +18,7 @@ def test_the_seed_of_an_image_comes_from_its_name_the_purpose_and_the_runs_seed(
 
 @pytest.mark.parametrize("seed, count", [(-1, 5), (0, 0), (0, 1_000_001)])
 def test_refuses_seeds_that_it_does_not_have(seed: int, count: int) -> None:
-    with pytest.raises(ValueError, match="seed must be 0 or larger"):
+    with pytest.raises(ValueError, match="seed, scenes: expected at least 0"):
         evaluation_seeds(seed, count)
 
 
