@@ -21,8 +21,6 @@ from captum_sgcampp.bundled.network import normalise
 from captum_sgcampp.scores import (
     CaptionLogProbability,
     Contrast,
-    Counterfactual,
-    NamedArguments,
     OutputEntry,
     RegionScores,
     Similarity,
@@ -195,7 +193,7 @@ def test_a_whole_caption_shows_the_objects_and_not_the_background(trained: Train
 
 @pytest.mark.parametrize("side", [LEFT, RIGHT])
 def test_the_question_decides_which_object_the_answer_points_to(trained: Trained, side: int) -> None:
-    forward = OutputEntry(NamedArguments(trained.answerer, "pixels", "question"), "answers")
+    forward = OutputEntry(lambda x, q: trained.answerer(pixels=x, question=q), "answers")
     question = torch.full((len(trained.pairs.inputs),), side)
     answers = trained.pairs.classes[:, side]
     maps = LayerSmoothGradCamPlusPlus(forward, trained.layer).attribute(
@@ -235,7 +233,7 @@ def test_a_contrast_moves_the_map_to_the_class_and_a_counterfactual_away_from_it
     maps = {
         "left": LayerGradCamPlusPlus(trained.network, trained.layer).attribute(pairs.inputs, left),
         "contrast": LayerGradCamPlusPlus(Contrast(trained.network), trained.layer).attribute(pairs.inputs, left, right),
-        "against": LayerGradCamPlusPlus(Counterfactual(trained.network), trained.layer).attribute(pairs.inputs, left),
+        "against": LayerGradCamPlusPlus(lambda x: -trained.network(x), trained.layer).attribute(pairs.inputs, left),
     }
     share = {name: energy(m, pairs.masks) for name, m in maps.items()}
     ratio = {name: (on[:, LEFT] / on[:, RIGHT]).median() for name, on in share.items()}
@@ -274,13 +272,12 @@ def test_output_entry_reads_dicts_tuples_and_attributes() -> None:
     assert torch.equal(nested(x), x + 4)
 
 
-def test_contrast_is_the_difference_of_two_scores_and_counterfactual_the_negative() -> None:
+def test_contrast_is_the_difference_of_two_scores() -> None:
     model, x = Heads("scores"), images(3)
     scores = model(x)
     assert torch.allclose(Contrast(model, 2)(x), scores - scores[:, 2:3])
     others = torch.tensor([4, 0, -2])
     assert torch.allclose(Contrast(model)(x, others), scores - scores[[0, 1, 2], [4, 0, 3]][:, None])
-    assert torch.equal(Counterfactual(model)(x), -scores)
 
 
 def test_region_scores_are_means_or_sums_over_the_pixels_of_the_region() -> None:
@@ -374,7 +371,6 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: OutputEntry(lambda x: (x,), 1)(images()), "entry"),
     (lambda: OutputEntry(lambda x: SimpleNamespace(a=x), "b")(images()), "entry"),
     (lambda: OutputEntry(lambda x: x[0, 0, 0, 0].item(), 0)(images()), "entry"),
-    (lambda: NamedArguments(lambda **names: names, "a")(images(), images()), "names"),
     (lambda: Contrast(Heads("scores"))(images()), "additional_forward_args"),
     (lambda: Contrast(Heads("scores"), 5)(images()), "other"),
     (lambda: Contrast(Heads("scores"), 1.0), "other"),  # type: ignore[arg-type]
@@ -382,7 +378,6 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: Contrast(Heads("scores"))(images(), torch.tensor([1, 2, 3])), "other"),
     (lambda: Contrast(Heads("scores"))(images(), torch.tensor([[1, 2]])), "other"),
     (lambda: Contrast(Heads("pixels"), 1)(images()), "model"),
-    (lambda: Counterfactual(lambda x: {"a": x})(images()), "model"),
     (lambda: RegionScores(Heads("pixels"), reduction="max"), "reduction"),  # type: ignore[arg-type]
     (lambda: RegionScores(Heads("pixels"), [1, 2]), "region"),  # type: ignore[arg-type]
     (lambda: RegionScores(Heads("pixels"), torch.ones(2, 3))(images()), "region"),
