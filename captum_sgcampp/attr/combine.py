@@ -20,7 +20,7 @@ Attributions = TypeVar("Attributions", Tensor, tuple[Tensor, ...])
 def multiply_by_map(attributions: Attributions, maps: Tensor, interpolate_mode: str | None = None) -> Attributions:
     r"""
     Multiplies an attribution of the input's size by a class map. The attribution says which pixels matter, the map
-    where the class is. With guided backpropagation this is Guided Grad-CAM; integrated gradients, DeepLift, occlusion
+    where the class is. With guided backpropagation this is Guided Grad-CAM. Integrated gradients, DeepLift, occlusion
     or any other attribution of the input works as well.
 
     For a map without its negative part, compute it with `relu_attributions=True`. The product has the arbitrary scale

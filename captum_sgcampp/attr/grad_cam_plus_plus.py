@@ -98,14 +98,14 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
             score (str, Softmax or function, optional): Score function `Y`: `"exp"`, `"sigmoid"`, `"softmax"` or
                         `Softmax(classes=...)` (experimental; in closed form, one gradient per class). With exact
                         derivatives also `"identity"` (the logit) or a function from the selected scores `(rows,)`
-                        to as many; the samples then count equally.
+                        to as many. With these two, the samples count equally.
                         Default: `"exp"`
             derivatives (str, optional): `"closed_form"` takes the powers of the gradient. They are the derivatives of
                         the score where the network after the layer is piecewise linear. `"exact"`
                         differentiates along every selected entry of the layer, whatever follows (SiLU, GELU,
-                        attention, normalization). It costs about ten forward passes of the network after the layer
-                        for each entry and sample; one entry per feature map where global average pooling follows,
-                        and nothing more where the network is found to be piecewise linear. Expects float32 or
+                        attention, normalization). Each entry of each sample costs about ten forward passes of the
+                        network after the layer. Before global average pooling, one entry per feature map is enough.
+                        Where the network is found to be piecewise linear, nothing is added. Expects float32 or
                         float64, and refuses operations that PyTorch differentiates wrongly. `closed_form_error`
                         measures the difference for a model.
                         Default: `"closed_form"`

@@ -153,7 +153,7 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
     ) -> ClosedFormError:
         r"""
         How far `derivatives="closed_form"` is from `"exact"` for this model, layer and class, without noise. It is
-        measured at random entries of the layer with a positive first derivative; the others have no part in the map.
+        measured at random entries with a positive first derivative. Only these have a part in the map.
 
         Args:
 

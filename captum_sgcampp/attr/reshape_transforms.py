@@ -20,8 +20,8 @@ class TokenGrid:
     A `reshape_transform` for vision transformers: tokens `(N, T, C)` to feature maps `(N, C, h, w)`, rows first. The
     tokens before the patches (class token, distillation token, registers) are dropped.
 
-    If only the class token is used after a layer (the output of torchvision's last encoder block), the gradient is 0 at
-    every patch and the map is all zero. Explain the input of the last attention: `encoder.layers[-1].ln_1`.
+    After the last attention only the class token is used, so the gradient is 0 at every patch and the map all zero.
+    Explain the input of that attention, in torchvision `encoder.layers[-1].ln_1`.
 
     Args:
 

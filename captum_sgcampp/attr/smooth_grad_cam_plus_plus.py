@@ -84,7 +84,7 @@ class LayerSmoothGradCamPlusPlus(LayerCamPlusPlus):
                         all inputs is exactly Grad-CAM++.
                         Default: None, `noise_level` is used
             noise_level (float or tuple of float, optional): Standard deviation as a fraction of
-                        each example's own range (max - min), as in SmoothGrad; one for all inputs or one for each.
+                        each example's own range (max - min), as in SmoothGrad. One for all inputs or one for each.
                         Default: 0.15
             generator (torch.Generator, optional): Source of one seed, from which every sample gets its own stream of
                         noise. All examples of the batch share these streams.

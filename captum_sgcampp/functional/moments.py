@@ -1,7 +1,7 @@
 """`D_p = mean_m e_m d_p`: weighted averages of derivatives over noisy samples, kept as running sums.
 
-A factor `exp(log_weight)` and each example's largest gradient magnitude are kept beside the sums, so neither large
-scores nor small gradients overflow, underflow or divide 0 by 0. Both only ever multiply the final map.
+A factor `exp(log_weight)` and each example's largest gradient magnitude are kept beside the sums. So neither large
+scores nor small gradients overflow, underflow or divide 0 by 0. Both factors only multiply the final map.
 """
 
 from __future__ import annotations

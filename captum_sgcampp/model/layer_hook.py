@@ -201,8 +201,8 @@ def _refusal(module: nn.Module, tensors: tuple[Tensor, ...], is_second_call: boo
 
 
 def _enter(tensor: Tensor, copy: bool) -> LayerTensor:
-    """As in Captum, gradients are taken with respect to `tensor` itself. The model goes on with a clone where it could
-    not change the tensor in place any more (a leaf), or would lose the edge by that (a view)."""
+    """As in Captum, gradients are taken with respect to `tensor` itself. The model goes on with a clone of a leaf,
+    which it could not change in place, and of a view, which would lose its edge by that."""
     copy = copy or tensor._is_view() or not tensor.requires_grad
     if not tensor.requires_grad:
         tensor.requires_grad_()

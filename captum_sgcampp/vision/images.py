@@ -27,7 +27,7 @@ from captum_sgcampp.checks import check_count
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Nearly all photographs have fewer pixels; in RGB, Pillow takes 256 MB for this many.
+# Nearly all photographs have fewer pixels. In RGB, Pillow takes 256 MB for this many.
 MAX_PIXELS = 64_000_000
 
 # TGA is last: it has no signature, so any data may be tried as TGA.
