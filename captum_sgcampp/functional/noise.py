@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 # By default the input rows of one chunk fill about this many bytes (less than twice as many with few samples). On a CPU
 # image networks are fastest at 3 to 9 images of 3 x 224 x 224 in one pass. With fewer, the weights are read too often.
 # With more, the activations leave the caches, and their memory goes back to the system after every layer.
-CPU_CHUNK_BYTES = int(2.6 * 2**20)
+CPU_CHUNK_BYTES = 2 * 2**20
 ACCELERATOR_CHUNK_BYTES = 64 * 2**20
 LARGEST_DEFAULT_CHUNK_ROWS = 4096
 
