@@ -10,6 +10,8 @@ from types import ModuleType
 import pytest
 import torch
 
+pytest.register_assert_rewrite("_asserts", "truth")
+
 
 @pytest.fixture(scope="session")
 def assets() -> Path:

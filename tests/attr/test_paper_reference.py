@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from calls import received_rows
 from networks import ConvNet, images
 from reference import PaperMap, reference_map, relative_error
 from torch import Tensor, nn
@@ -39,16 +40,6 @@ class Scaled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.factor * self.model(x)
-
-
-def received_rows(model: nn.Module, explain: Any) -> tuple[Any, Tensor]:
-    """What `explain()` returns, and the rows that the model was given meanwhile, in order."""
-    rows: list[Tensor] = []
-    handle = model.register_forward_pre_hook(lambda module, args: rows.append(args[0].detach().clone()))
-    try:
-        return explain(), torch.cat(rows)
-    finally:
-        handle.remove()
 
 
 def smooth_and_reference(

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from _asserts import left_as_it_was
 from networks import ConvNet, images
-from test_bad_input import left_as_it_was
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, one_hot
 

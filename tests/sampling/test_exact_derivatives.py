@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from _asserts import left_as_it_was, refused
 from networks import ConvNet, TwoInputs, images
 from reference import map_from_derivatives, relative_error, stencil_derivatives
-from test_bad_input import left_as_it_was, refused
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, Softmax

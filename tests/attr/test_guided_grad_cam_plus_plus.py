@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from _asserts import left_as_it_was
 from captum.attr import GuidedBackprop, GuidedGradCam, LayerAttribution, LayerGradCam, NoiseTunnel
 from networks import ConvNet, TwoInputs, images
-from test_bad_input import left_as_it_was
 from torch import Tensor, nn
 
 from captum_sgcampp import (
