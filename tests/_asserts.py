@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from networks import ConvNet, images
-from torch import nn
+from reference import relative_error
+from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 
@@ -59,6 +60,7 @@ def refused(
     inputs: Any = None,
     **arguments: Any,
 ) -> None:
+    """The call raises `error` with a message "names: expected ... found ...", and changes nothing."""
     model = ConvNet() if model is None else model
     layer = model.get_submodule("relu1") if layer is None else layer
     arguments = {"inputs": images() if inputs is None else inputs, "target": 1, **arguments}
@@ -67,3 +69,13 @@ def refused(
     # and the model still can be explained
     if isinstance(model, ConvNet) and layer is model.relu1 and forward is None:
         assert method(model, layer).attribute(images(), 1).shape == (2, 1, 8, 8)
+
+
+def close(found: Tensor, expected: Tensor, bound: float = 1e-5) -> bool:
+    """Equal within a relative error."""
+    return relative_error(found.detach(), expected.detach()) <= bound
+
+
+def alike(found: Tensor, expected: Tensor, bound: float = 1e-4) -> bool:
+    """Equal but for a positive factor."""
+    return close(found / found.norm(), expected / expected.norm(), bound)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 from _asserts import left_as_it_was
-from captum.attr import GuidedBackprop, GuidedGradCam, LayerAttribution, LayerGradCam, NoiseTunnel
+from calls import guided_backprop
+from captum.attr import GuidedGradCam, NoiseTunnel
 from networks import ConvNet, TwoInputs, images
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from captum_sgcampp import (
 )
 
 METHODS = [GuidedGradCamPlusPlus, GuidedSmoothGradCamPlusPlus]
+
 MAPS = {GuidedGradCamPlusPlus: LayerGradCamPlusPlus, GuidedSmoothGradCamPlusPlus: LayerSmoothGradCamPlusPlus}
 
 
@@ -30,12 +32,6 @@ def seeded(method: Any) -> dict[str, Any]:
     if method is GuidedGradCamPlusPlus:
         return {}
     return {"nt_samples": 4, "noise_level": 0.3, "generator": torch.Generator().manual_seed(3)}
-
-
-def guided_backprop(model: nn.Module, *arguments: Any) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return GuidedBackprop(model).attribute(*arguments)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -70,6 +66,7 @@ def test_a_layer_in_front_of_a_pooling_gives_a_map_of_lower_resolution_upsampled
 # The calls of Captum's own tests of GuidedGradCam (tests/attr/test_guided_grad_cam.py): layer, inputs, arguments, and
 # which inputs get an empty tensor.
 ROW = torch.arange(16.0).view(1, 1, 4, 4)
+
 CALLS: list[tuple[str, Any, dict[str, Any], list[bool]]] = [
     ("relu1", ROW, {}, [False]),
     ("conv1", (ROW, torch.ones(1, 1, 4, 4)), {}, [False, False]),
@@ -205,41 +202,3 @@ def test_errors_of_guided_backpropagation_leave_no_hook() -> None:
     model = SecondTimeFails()
     with left_as_it_was(model), pytest.raises(OSError, match="gone"):
         GuidedGradCamPlusPlus(model, model.model.relu1).attribute(images(), 1)
-
-
-@pytest.mark.parametrize("dims, mode", [(1, "linear"), (2, "bilinear"), (3, "trilinear")])
-def test_multiply_by_map_upsamples_linearly_unless_told_otherwise(dims: int, mode: str) -> None:
-    attributions, maps = torch.randn(2, 3, *(6,) * dims), torch.randn(2, 1, *(3,) * dims)
-    size = (6,) * dims
-    expected = attributions * LayerAttribution.interpolate(maps, size, mode)
-    assert torch.equal(multiply_by_map(attributions, maps), expected)
-    nearest = multiply_by_map((attributions, attributions), maps, "nearest")
-    assert torch.equal(nearest[1], attributions * LayerAttribution.interpolate(maps, size, "nearest"))
-
-
-@pytest.mark.parametrize(
-    "attributions, maps, mode, names",
-    [
-        (torch.ones(2, 3, 8), torch.ones(2, 1, 4, 4), None, "attributions"),
-        (torch.ones(3, 3, 8, 8), torch.ones(2, 1, 4, 4), None, "attributions"),
-        (torch.ones(2, 3), torch.ones(2, 1), None, "attributions"),
-        ([torch.ones(2, 3, 8, 8)], torch.ones(2, 1, 4, 4), None, "attributions"),
-        (torch.ones(2, 3, 8, 8), torch.ones(2, 3, 4, 4), None, "maps"),
-        (torch.ones(2, 3, 8, 8), torch.ones(2, 4, 4, 4), None, "maps"),
-        (torch.ones(2, 3, 8, 8), (torch.ones(2, 1, 4, 4),), None, "maps"),
-        (torch.ones(2, 3, 8, 8), torch.ones(2, 1, 4, 4), "linear", "interpolate_mode"),
-        (torch.ones(2, 3, 8, 8), torch.ones(2, 1, 4, 4), "best", "interpolate_mode"),
-    ],
-)
-def test_multiply_by_map_refuses_what_does_not_fit(attributions: Any, maps: Any, mode: Any, names: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=rf"^{names}: expected .*found"):
-        multiply_by_map(attributions, maps, mode)
-
-
-def test_the_product_with_grad_cam_is_captums_guided_grad_cam() -> None:
-    model, x = ConvNet(), images()
-    maps = LayerGradCam(model, model.pool).attribute(x, 1, relu_attributions=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        captums = GuidedGradCam(model, model.pool).attribute(x, 1)
-    assert torch.equal(multiply_by_map(guided_backprop(model, x, 1), maps, "nearest"), captums)

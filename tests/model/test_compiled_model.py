@@ -11,10 +11,13 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import calls
 import pytest
 import torch
+from _asserts import close
 from networks import ConvNet, TwoInputs, images
 from torch import Tensor, nn
 from torch._dynamo.backends.common import aot_autograd
@@ -51,13 +54,7 @@ def backend() -> Backend:
     return Backend()
 
 
-def smooth(model: Any, layer: Any, x: Any, target: Any = 1, **options: Any) -> Any:
-    options = {"nt_samples": 5, "generator": torch.Generator().manual_seed(0), **options}
-    return LayerSmoothGradCamPlusPlus(model, layer).attribute(x, target, **options)
-
-
-def close(found: Tensor, wanted: Tensor, bound: float = 1e-5) -> bool:
-    return float((found - wanted).detach().norm() / wanted.detach().norm()) <= bound
+smooth = partial(calls.smooth, nt_samples=5)
 
 
 def compiled_outside(model: nn.Module, backend: Backend) -> nn.Module:
@@ -478,3 +475,28 @@ def test_machine_code_gives_the_same_map(dtype: torch.dtype) -> None:
     scale = expected.norm() / found.norm()
     assert close(found * scale, expected, 1e-5 if dtype is torch.float32 else 0.05)
     assert close(once, LayerGradCamPlusPlus(model, model.relu1).attribute(images(), 1), 0.1)
+
+
+def test_compiled_model_gives_the_same_map_and_stays_compiled() -> None:
+    plain = ConvNet()
+    expected = smooth(plain, plain.relu1, images())
+    counted: list[int] = []
+
+    def backend(graph: Any, example_inputs: Any) -> Any:
+        counted.append(1)
+        return graph.forward
+
+    model = ConvNet()
+    compiled = torch.compile(model, backend=backend)
+    compiled(images())
+    assert len(counted) == 1
+    assert close(smooth(lambda x: compiled(x), compiled.relu1, images()), expected)
+    assert len(counted) == 1
+    assert close(smooth(compiled, model.relu1, images()), expected)
+    graphs = len(counted)
+    compiled(images())
+    assert len(counted) == graphs
+    model_in_place = ConvNet()
+    model_in_place.compile(backend=backend)
+    model_in_place(images())
+    assert close(smooth(model_in_place, model_in_place.relu1, images()), expected)
