@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
-
-from captum_sgcampp.functional.score_derivatives import LINKS, Softmax
-
-GRAD_KWARGS = ("allow_unused", "materialize_grads", "retain_graph", "create_graph", "is_grads_batched")
 
 
 def check_inputs(inputs: object) -> tuple[Tensor, ...]:
@@ -84,49 +78,3 @@ def check_flag(argument: str, value: object) -> None:
     """A bool."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{argument}: expected a bool, found {type(value).__name__} ({value!r})")
-
-
-def check_score(score: object, derivatives: str) -> None:
-    """The name of a score link, `Softmax(classes)`, or with exact derivatives also `"identity"` or a function."""
-    names = (*LINKS, "identity")
-    if isinstance(score, Softmax):
-        return
-    if not isinstance(score, str) and (not callable(score) or isinstance(score, type)):
-        raise TypeError(
-            f"score: expected one of {names}, Softmax(classes=...) or a function, found {type(score).__name__}"
-        )
-    if isinstance(score, str) and score not in names:
-        raise ValueError(f"score: expected one of {names}, Softmax(classes=...) or a function, found {score!r}")
-    if derivatives == "closed_form" and score not in LINKS:
-        name = repr(score) if isinstance(score, str) else "a function"
-        raise ValueError(f"score: expected one of {LINKS} or Softmax(classes=...) with the closed form, found {name}")
-
-
-def check_derivatives(derivatives: object) -> None:
-    """`"closed_form"` or `"exact"`."""
-    if derivatives not in ("closed_form", "exact"):
-        raise ValueError(f"derivatives: expected 'closed_form' or 'exact', found {derivatives!r}")
-
-
-def check_create_graph(exact: bool, auto: bool, replicas: bool) -> None:
-    """What a differentiable map cannot be combined with."""
-    for found, name in ((exact, "derivatives='exact'"), (auto, "nt_samples='auto'"), (replicas, "DataParallel")):
-        if found:
-            raise ValueError(f"grad_kwargs: expected create_graph=False with {name}, found True")
-
-
-def check_grad_kwargs(grad_kwargs: object) -> dict[str, Any]:
-    """Keyword arguments of `torch.autograd.grad` that keep their meaning here."""
-    if grad_kwargs is None:
-        return {}
-    if not isinstance(grad_kwargs, Mapping):
-        raise TypeError(f"grad_kwargs: expected a dict or None, found {type(grad_kwargs).__name__}")
-    for name, value in grad_kwargs.items():
-        if name not in GRAD_KWARGS:
-            raise ValueError(f"grad_kwargs: expected keys among {GRAD_KWARGS}, found {name!r}")
-        check_flag(f"grad_kwargs[{name!r}]", value)
-    if grad_kwargs.get("is_grads_batched"):
-        raise NotImplementedError(
-            "grad_kwargs: expected is_grads_batched=False, found True, which this version does not support"
-        )
-    return dict(grad_kwargs)

@@ -32,11 +32,11 @@ from captum_sgcampp.benchmark import (
 )
 from captum_sgcampp.bundled import draw_scene
 from captum_sgcampp.checks import check_count
-from captum_sgcampp.classifiers import BUNDLED, Classifier, load_classifier, torchvision_names, usable_device
 from captum_sgcampp.evaluation import add_command as add_evaluate
 from captum_sgcampp.functional.selection import selection_mask
-from captum_sgcampp.images import read_image
-from captum_sgcampp.layers import deepest_layer, inner_layer, named_layer, noise_acts
+from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, load_classifier, torchvision_names, usable_device
+from captum_sgcampp.vision.images import read_image
+from captum_sgcampp.vision.layer_choice import deepest_layer, inner_layer, named_layer, noise_acts
 from captum_sgcampp.visualization import compare_maps
 
 METHODS = {

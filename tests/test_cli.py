@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 
 from captum_sgcampp import LayerSmoothGradCamPlusPlus
 from captum_sgcampp.bundled import CLASSES, draw_scene
-from captum_sgcampp.classifiers import load_classifier, read_state
 from captum_sgcampp.cli import main
+from captum_sgcampp.vision.classifiers import load_classifier, read_state
 
 
 @pytest.fixture

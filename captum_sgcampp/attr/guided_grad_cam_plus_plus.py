@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from inspect import Parameter, signature
+from typing import Any, ClassVar
 
 import torch
 from captum.attr import GradientAttribution, GuidedBackprop
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from captum_sgcampp import checks
 from captum_sgcampp.attr.combine import multiply_by_map
-from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, TensorOrTuple
-from captum_sgcampp.attr.reshape_transforms import ReshapeTransform
+from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
+from captum_sgcampp.attr.results import TensorOrTuple
+from captum_sgcampp.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCamPlusPlus
 from captum_sgcampp.captum_internals import TargetType, _format_output, log_usage
 from captum_sgcampp.functional.noise import rewound_on_error
-from captum_sgcampp.functional.score_derivatives import Softmax
-from captum_sgcampp.functional.selection import FeatureMaps, Neurons
+from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
+from captum_sgcampp.model.layout_checks import ReshapeTransform
 from captum_sgcampp.model.model_access import eager_models, exclusive_access, usable_for_autograd
 from captum_sgcampp.sampling.targets import normal_target
 
 
-class _GuidedCamPlusPlus(GradientAttribution):
-    """What the two methods share: the two attributions and their product."""
+class GuidedGradCamPlusPlus(GradientAttribution):
+    r"""
+    Computes the element-wise product of guided backpropagation and the upsampled, non-negative map of Grad-CAM++. It
+    stands where `captum.attr.GuidedGradCam` stands: the constructor and the positional arguments of `attribute` are
+    the same, with `LayerGradCamPlusPlus` in the place of `LayerGradCam`.
 
-    _layer_method: ClassVar[type[LayerGradCamPlusPlus] | type[LayerSmoothGradCamPlusPlus]]
+    As there, each of several inputs gets the map upsampled to its own size, and an empty tensor with a warning where
+    that is not possible. Guided backpropagation acts on ReLU modules only; without any it is the plain gradient.
+    Sanity checks (Adebayo et al., https://arxiv.org/abs/1810.03292) found guided backpropagation nearly independent of
+    the model's last layers: what is specific to the class comes from the map. For a product with another attribution
+    see `multiply_by_map`.
+
+    Sources: Selvaraju et al., *Grad-CAM*, https://arxiv.org/abs/1610.02391 (section 3.3); Chattopadhay et al.,
+    *Grad-CAM++*, https://arxiv.org/abs/1710.11063 (section 3.4); Springenberg et al., https://arxiv.org/abs/1412.6806.
+    """
+
+    _layer_method: ClassVar[type[LayerGradCamPlusPlus] | type[LayerSmoothGradCamPlusPlus]] = LayerGradCamPlusPlus
 
     def __init__(
         self,
@@ -55,31 +70,89 @@ class _GuidedCamPlusPlus(GradientAttribution):
         GradientAttribution.__init__(self, model)
         self.grad_cam = self._layer_method(model, layer, device_ids, reshape_transform=reshape_transform)
 
-    def _product(
+    @log_usage(part_of_slo=True)
+    def attribute(
         self,
         inputs: TensorOrTuple,
-        target: TargetType,
-        additional_forward_args: object | None,
-        interpolate_mode: str,
-        return_statistics: bool = False,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        interpolate_mode: str = "nearest",
+        attribute_to_layer_input: bool = False,
         **map_arguments: Any,
-    ) -> Any:
-        checks.check_flag("return_statistics", return_statistics)
-        if return_statistics:
-            map_arguments["return_statistics"] = True
+    ) -> TensorOrTuple | tuple[TensorOrTuple, SamplingStatistics]:
+        r"""
+        Args:
+
+            inputs, target, additional_forward_args, attribute_to_layer_input:
+                        as in `LayerGradCamPlusPlus.attribute`; the inputs must be floating-point tensors.
+            interpolate_mode (str, optional): How the map is upsampled, a mode of
+                        `torch.nn.functional.interpolate` for the layer's number of dimensions: "nearest", "area",
+                        "linear" (signals), "bilinear" or "bicubic" (images), "trilinear" (volumes). The papers use
+                        "bilinear".
+                        Default: "nearest", as in Captum
+            **map_arguments (Any, optional): The keyword-only arguments of the layer method's `attribute`: of
+                        `LayerGradCamPlusPlus` (`feature_maps`, `neurons`, `score`, `derivatives`, `bound_alpha`), and
+                        for `GuidedSmoothGradCamPlusPlus` those of `LayerSmoothGradCamPlusPlus` (`nt_samples`,
+                        `stdevs`, `generator`, `return_statistics`, ...).
+
+        Returns:
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**, or 2-element tuple of **attributions**,
+            **statistics**:
+            - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
+                        Of the shape of each input; an empty tensor where the map cannot be upsampled to it.
+            - **statistics** (*SamplingStatistics*, if return_statistics=True):
+                        Those of the map.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: as in `attribute` of the layer method.
+
+        Examples::
+
+            >>> guided = GuidedGradCamPlusPlus(net, net.conv)
+            >>> guided.attribute(images, target=3, interpolate_mode="bilinear").shape
+            torch.Size([2, 3, 32, 32])
+            >>> guided = GuidedSmoothGradCamPlusPlus(net, net.conv)
+            >>> guided.attribute(images, target=3, interpolate_mode="bilinear", nt_samples=4).shape
+            torch.Size([2, 3, 32, 32])
+        """
+        self._check_names(map_arguments)
         generator = map_arguments.get("generator")
         checks.check_generator(generator)
         with exclusive_access(), rewound_on_error(generator):
-            found = self.grad_cam.attribute(
-                inputs, target, additional_forward_args, relu_attributions=True, **map_arguments
+            found: Any = self.grad_cam.attribute(
+                inputs,
+                target,
+                additional_forward_args,
+                attribute_to_layer_input,
+                relu_attributions=True,
+                **map_arguments,
             )
-            maps, statistics = found if return_statistics else (found, None)
+            maps, *statistics = found if map_arguments.get("return_statistics") else (found,)
             if isinstance(maps, tuple):
                 raise ValueError(f"layer: expected a layer of one tensor, found {len(maps)}")
             gradients = _guided_gradients(self.forward_func, inputs, target, additional_forward_args)
         products = tuple(_product_or_empty(g, maps, interpolate_mode) for g in gradients)
         attributions = _format_output(isinstance(inputs, tuple), products)
-        return (attributions, statistics) if return_statistics else attributions
+        return (attributions, statistics[0]) if statistics else attributions
+
+    def _check_names(self, map_arguments: dict[str, Any]) -> None:
+        parameters = signature(self._layer_method.attribute).parameters.values()
+        known = [parameter.name for parameter in parameters if parameter.kind is Parameter.KEYWORD_ONLY]
+        for name in map_arguments:
+            if name not in known:
+                raise TypeError(f"{name}: expected an argument among {', '.join(known)}, found one that is not")
+
+
+class GuidedSmoothGradCamPlusPlus(GuidedGradCamPlusPlus):
+    r"""
+    Computes the element-wise product of guided backpropagation and the upsampled, non-negative map of Smooth
+    Grad-CAM++: `GuidedGradCamPlusPlus` with `LayerSmoothGradCamPlusPlus` as its map. Guided backpropagation is that of
+    the clean input.
+
+    Sources: as `GuidedGradCamPlusPlus`; Omeiza et al., *Smooth Grad-CAM++*, https://arxiv.org/abs/1908.01224.
+    """
+
+    _layer_method = LayerSmoothGradCamPlusPlus
 
 
 def _kind(value: object) -> str:
@@ -128,160 +201,3 @@ def _product_or_empty(gradients: Tensor, maps: Tensor, interpolate_mode: str) ->
             stacklevel=5,
         )
         return torch.empty(0)
-
-
-class GuidedGradCamPlusPlus(_GuidedCamPlusPlus):
-    r"""
-    Computes the element-wise product of guided backpropagation and the upsampled, non-negative map of Grad-CAM++. It
-    stands where `captum.attr.GuidedGradCam` stands: the constructor and the positional arguments of `attribute` are
-    the same, with `LayerGradCamPlusPlus` in the place of `LayerGradCam`.
-
-    As there, each of several inputs gets the map upsampled to its own size, and an empty tensor with a warning where
-    that is not possible. Guided backpropagation acts on ReLU modules only; without any it is the plain gradient.
-    Sanity checks (Adebayo et al., https://arxiv.org/abs/1810.03292) found guided backpropagation nearly independent of
-    the model's last layers: what is specific to the class comes from the map. For a product with another attribution
-    see `multiply_by_map`.
-
-    Sources: Selvaraju et al., *Grad-CAM*, https://arxiv.org/abs/1610.02391 (section 3.3); Chattopadhay et al.,
-    *Grad-CAM++*, https://arxiv.org/abs/1710.11063 (section 3.4); Springenberg et al., https://arxiv.org/abs/1412.6806.
-    """
-
-    _layer_method = LayerGradCamPlusPlus
-
-    @log_usage(part_of_slo=True)
-    def attribute(
-        self,
-        inputs: TensorOrTuple,
-        target: TargetType = None,
-        additional_forward_args: object | None = None,
-        interpolate_mode: str = "nearest",
-        attribute_to_layer_input: bool = False,
-        *,
-        feature_maps: FeatureMaps = None,
-        neurons: Neurons = None,
-        score: str | Softmax = "exp",
-        derivatives: str = "closed_form",
-        bound_alpha: bool = False,
-    ) -> Any:
-        r"""
-        Args:
-
-            inputs, target, additional_forward_args, attribute_to_layer_input, feature_maps, neurons, score,
-            derivatives, bound_alpha:
-                        as in `LayerGradCamPlusPlus.attribute`; the inputs must be floating-point tensors.
-            interpolate_mode (str, optional): How the map is upsampled, a mode of
-                        `torch.nn.functional.interpolate` for the layer's number of dimensions: "nearest", "area",
-                        "linear" (signals), "bilinear" or "bicubic" (images), "trilinear" (volumes). The papers use
-                        "bilinear".
-                        Default: "nearest", as in Captum
-
-        Returns:
-            *Tensor* or *tuple[Tensor, ...]* of **attributions**:
-            - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
-                        Of the shape of each input; an empty tensor where the map cannot be upsampled to it.
-
-        Raises:
-            TypeError, ValueError, RuntimeError: as in `LayerGradCamPlusPlus.attribute`.
-
-        Examples::
-
-            >>> guided = GuidedGradCamPlusPlus(net, net.conv)
-            >>> guided.attribute(images, target=3, interpolate_mode="bilinear").shape
-            torch.Size([2, 3, 32, 32])
-        """
-        return self._product(
-            inputs,
-            target,
-            additional_forward_args,
-            interpolate_mode,
-            attribute_to_layer_input=attribute_to_layer_input,
-            feature_maps=feature_maps,
-            neurons=neurons,
-            score=score,
-            derivatives=derivatives,
-            bound_alpha=bound_alpha,
-        )
-
-
-class GuidedSmoothGradCamPlusPlus(_GuidedCamPlusPlus):
-    r"""
-    Computes the element-wise product of guided backpropagation and the upsampled, non-negative map of Smooth
-    Grad-CAM++: `GuidedGradCamPlusPlus` with `LayerSmoothGradCamPlusPlus` as its map. Guided backpropagation is that of
-    the clean input.
-
-    Sources: as `GuidedGradCamPlusPlus`; Omeiza et al., *Smooth Grad-CAM++*, https://arxiv.org/abs/1908.01224.
-    """
-
-    _layer_method = LayerSmoothGradCamPlusPlus
-
-    @log_usage(part_of_slo=True)
-    def attribute(
-        self,
-        inputs: TensorOrTuple,
-        target: TargetType = None,
-        additional_forward_args: object | None = None,
-        interpolate_mode: str = "nearest",
-        attribute_to_layer_input: bool = False,
-        *,
-        nt_samples: int | Literal["auto"] = 25,
-        nt_samples_batch_size: int | None = None,
-        stdevs: float | tuple[float, ...] | None = None,
-        noise_level: float | tuple[float, ...] = 0.15,
-        generator: Generator | None = None,
-        show_progress: bool = False,
-        return_statistics: bool = False,
-        tolerance: float = 0.03,
-        max_nt_samples: int = 64,
-        feature_maps: FeatureMaps = None,
-        neurons: Neurons = None,
-        score: str | Softmax = "exp",
-        derivatives: str = "closed_form",
-        bound_alpha: bool = False,
-    ) -> Any:
-        r"""
-        Args:
-
-            inputs, target, additional_forward_args, interpolate_mode, attribute_to_layer_input:
-                        as in `GuidedGradCamPlusPlus.attribute`.
-            nt_samples, nt_samples_batch_size, stdevs, noise_level, generator, show_progress, return_statistics,
-            tolerance, max_nt_samples, feature_maps, neurons, score, derivatives, bound_alpha:
-                        as in `LayerSmoothGradCamPlusPlus.attribute`.
-
-        Returns:
-            *Tensor* or *tuple[Tensor, ...]* of **attributions**, or 2-element tuple of **attributions**,
-            **statistics**:
-            - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
-                        Of the shape of each input; an empty tensor where the map cannot be upsampled to it.
-            - **statistics** (*SamplingStatistics*, if return_statistics=True):
-                        Those of the map.
-
-        Raises:
-            TypeError, ValueError, RuntimeError: as in `LayerSmoothGradCamPlusPlus.attribute`.
-
-        Examples::
-
-            >>> guided = GuidedSmoothGradCamPlusPlus(net, net.conv)
-            >>> guided.attribute(images, target=3, interpolate_mode="bilinear", nt_samples=4).shape
-            torch.Size([2, 3, 32, 32])
-        """
-        return self._product(
-            inputs,
-            target,
-            additional_forward_args,
-            interpolate_mode,
-            return_statistics,
-            attribute_to_layer_input=attribute_to_layer_input,
-            nt_samples=nt_samples,
-            nt_samples_batch_size=nt_samples_batch_size,
-            stdevs=stdevs,
-            noise_level=noise_level,
-            generator=generator,
-            show_progress=show_progress,
-            tolerance=tolerance,
-            max_nt_samples=max_nt_samples,
-            feature_maps=feature_maps,
-            neurons=neurons,
-            score=score,
-            derivatives=derivatives,
-            bound_alpha=bound_alpha,
-        )

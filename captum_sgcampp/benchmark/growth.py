@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
-from captum_sgcampp.attr.grad_cam_plus_plus import LayerSmoothGradCamPlusPlus
+from captum_sgcampp.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCamPlusPlus
 from captum_sgcampp.benchmark.speed import (
     Setting,
     bare_inference,

@@ -21,7 +21,8 @@ import torchvision
 from captum.attr import LayerGradCam, NoiseTunnel
 from torch import Tensor, nn
 
-from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
+from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
+from captum_sgcampp.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCamPlusPlus
 
 # Network and layer; the weights are random, because they do not change the cost.
 CASES = (

@@ -19,16 +19,16 @@ from tqdm import tqdm
 
 from captum_sgcampp._version import __version__
 from captum_sgcampp.checks import check_count, check_positive
-from captum_sgcampp.classifiers import BUNDLED, Classifier, load_classifier, usable_device
 from captum_sgcampp.evaluation.measures import Bench, Case, Group, Metric, Settings, Trial, groups, measure, missing
 from captum_sgcampp.evaluation.methods import METHODS, Method, chosen_methods
 from captum_sgcampp.evaluation.records import Record, Records
 from captum_sgcampp.evaluation.report import figure, table
 from captum_sgcampp.evaluation.subjects import Subjects, folder_subjects, scene_subjects
 from captum_sgcampp.evaluation.summary import summarise, write_images, write_summary
-from captum_sgcampp.images import IMAGENET_MEAN, IMAGENET_STD, classifier_input, shown_crop
-from captum_sgcampp.layers import deepest_layer, named_layer
 from captum_sgcampp.metrics.curves import BASELINES
+from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, load_classifier, usable_device
+from captum_sgcampp.vision.images import IMAGENET_MEAN, IMAGENET_STD, classifier_input, shown_crop
+from captum_sgcampp.vision.layer_choice import deepest_layer, named_layer
 
 DESCRIPTION = """\
 Measure methods on many images: means with bootstrap intervals and paired tests, as a table, CSV and a figure.

@@ -11,7 +11,8 @@ import torch
 from captum.attr import LayerActivation, LayerGradCam, NoiseTunnel
 from torch import Generator, Tensor, nn
 
-from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
+from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
+from captum_sgcampp.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCamPlusPlus
 
 # From the model, the layer, one input (1, C, H, W), the class and a seed to a map (1, 1, h, w).
 Explain: TypeAlias = Callable[[nn.Module, nn.Module, Tensor, int, int], Tensor]

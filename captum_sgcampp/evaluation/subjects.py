@@ -14,9 +14,9 @@ from torch import Generator, Tensor
 
 from captum_sgcampp.bundled import Scene, draw_scene
 from captum_sgcampp.bundled.evaluate import evaluation_seeds
-from captum_sgcampp.classifiers import Classifier
-from captum_sgcampp.images import read_image
 from captum_sgcampp.metrics import sample_mosaics
+from captum_sgcampp.vision.classifiers import Classifier
+from captum_sgcampp.vision.images import read_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 

@@ -1,7 +1,7 @@
-"""Weighted sums of powers, kept so that neither large logits nor tiny gradients overflow, underflow or divide 0 by 0.
+"""`D_p = mean_m e_m d_p`: weighted averages of derivatives over noisy samples, kept as running sums.
 
-Two scales are taken out and carried beside the sums: a factor `exp(log_weight)` and, per example, the largest
-gradient magnitude. Both only ever multiply the final map.
+Neither large scores nor small gradients overflow, underflow or divide 0 by 0: a factor `exp(log_weight)` and, per
+example, the largest gradient magnitude are carried beside the sums. Both only ever multiply the final map.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from captum_sgcampp.functional.tensors import per_row, ratio, unit_scaled
+
 
 class Derivatives(NamedTuple):
-    """The first three derivatives of the score `Y` with respect to a layer, one row per noisy copy.
+    """The first three derivatives of the score `Y` with respect to a layer, one row per noisy sample.
 
     The p-th derivative of row r is `exp(log_weight[r]) * scale[r]**p * d_p[r]`.
 
@@ -31,25 +33,19 @@ class Derivatives(NamedTuple):
 
 
 class MeanDerivatives(NamedTuple):
-    """`D_1, D_2, D_3`: derivatives averaged over the copies. The p-th is `level * scale**p * d_p`.
+    """`D_1, D_2, D_3`: the average of the p-th derivative is `level * scale**p * d_p`.
 
     Attributes:
         d1, d2, d3: `(N, K, *space)`.
         scale: `(N,)`, the largest gradient magnitude of each example.
-        log_level: `(N,)`, log of the mean weight of the copies.
+        level: `(N,)`, the mean weight of the samples.
     """
 
     d1: Tensor
     d2: Tensor
     d3: Tensor
     scale: Tensor
-    log_level: Tensor
-
-
-def unit_scaled(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """`gradient` (rows, ...) divided by each row's largest magnitude, and those magnitudes `(rows,)`."""
-    scale = gradient.reshape(len(gradient), -1).abs().amax(1)
-    return gradient / _like(torch.where(scale > 0, scale, 1), gradient), scale
+    level: Tensor
 
 
 class PowerSums:
@@ -66,37 +62,56 @@ class PowerSums:
         old, new = ratio(self.scale, total), ratio(scale, total)
         power = unit
         for p in range(1, 4):
-            self.sums[p - 1] = self.sums[p - 1] * _like(old**p, unit) + _like(weight * new**p, unit) * power
+            self.sums[p - 1] = self.sums[p - 1] * per_row(old**p, unit) + per_row(weight * new**p, unit) * power
             power = power * unit
         self.scale = total
 
 
 class MomentSums:
-    """Sums of the derivatives over the noisy copies, chunk by chunk, in memory that does not grow with their number.
+    """Sums of the derivatives over the noisy samples, chunk by chunk, in memory that does not grow with their number.
 
     Args:
-        groups: copies are also summed in this many groups (copy m belongs to group `m % groups`), from which
-            the jackknife estimates the standard error.
+        examples: N.
+        groups: samples are also summed in this many groups (sample m belongs to group `m % groups`), from which the
+            jackknife estimates the standard error.
+        has_level: whether the mean weight of the samples is part of the derivatives (softmax). Otherwise they count
+            relative to each other, with mean 1, as `e_m` does.
+
+    Attributes:
+        copies: how many samples each example has had, `(N,)` on the CPU.
     """
 
-    def __init__(self, groups: int = 1) -> None:
-        self.groups = groups
-        self.copies = 0
+    def __init__(self, examples: int, groups: int = 1, has_level: bool = False) -> None:
+        self.groups, self.has_level = groups, has_level
+        self.copies = torch.zeros(examples, dtype=torch.int64, device="cpu")
         self.sums: list[Tensor] = []  # three tensors (N, groups, K, *space)
-        self.scale = torch.empty(0)
-        self.log_weight = torch.empty(0)  # the largest log weight so far, (N,)
-        self.weight_sum = torch.empty(0)
-        self.weight_square_sum = torch.empty(0)
+        self.scale = self.log_weight = self.weight_sum = self.weight_square_sum = torch.empty(0)
 
-    def add(self, derivatives: Derivatives, examples: int, skip: int = 0) -> None:
-        """Add the next copies.
+    def add(self, derivatives: Derivatives, skip: int = 0, examples: Tensor | None = None) -> None:
+        """Add the next samples.
 
         Args:
             derivatives: rows example-major.
-            examples: N.
             skip: this many rows of each example do not count (the clean one).
+            examples: indices of the examples that they belong to, all of which have had equally many. None: all.
         """
-        log_weight, scale, *powers = (part.unflatten(0, (examples, -1))[:, skip:] for part in derivatives)
+        if examples is None or len(examples) == len(self.copies):
+            self._add(derivatives, skip)
+            return
+        some = MomentSums(len(examples), self.groups)
+        some.copies = self.copies[examples]
+        some.sums = [sums[examples] for sums in self.sums]
+        for name in _PER_EXAMPLE:
+            setattr(some, name, getattr(self, name)[examples])
+        some._add(derivatives, skip)
+        self.copies[examples] = some.copies
+        for mine, its in zip(self.sums, some.sums, strict=True):
+            mine[examples] = its
+        for name in _PER_EXAMPLE:
+            getattr(self, name)[examples] = getattr(some, name)
+
+    def _add(self, derivatives: Derivatives, skip: int) -> None:
+        log_weight, scale, *powers = (part.unflatten(0, (len(self.copies), -1))[:, skip:] for part in derivatives)
         if not self.sums:
             self._start(log_weight, scale, powers[0])
         largest = torch.maximum(self.log_weight, log_weight.amax(1))
@@ -104,15 +119,17 @@ class MomentSums:
         decay = torch.exp(self.log_weight - largest)
         weight = torch.exp(log_weight - largest[:, None])
         old, new = ratio(self.scale, total_scale), ratio(scale, total_scale[:, None])
+        done = int(self.copies[0])
         for p, power in enumerate(powers, start=1):
-            factor = decay * old**p
-            if self.copies:
-                self.sums[p - 1] = _scaled(self.sums[p - 1], factor.reshape(-1, *(1,) * (power.dim() - 1)))
-            self._add_to_groups(self.sums[p - 1], power, _like(weight * new**p, power))
+            if done:
+                self.sums[p - 1] = _scaled(self.sums[p - 1], per_row(decay * old**p, power))
+            factor = per_row(weight * new**p, power)
+            for place in range(power.shape[1]):  # one sample at a time stays in the caches
+                self.sums[p - 1][:, (done + place) % self.groups].addcmul_(power[:, place], factor[:, place])
         self.weight_sum = self.weight_sum * decay + weight.sum(1)
         self.weight_square_sum = self.weight_square_sum * decay**2 + weight.square().sum(1)
         self.log_weight, self.scale = largest, total_scale
-        self.copies += log_weight.shape[1]
+        self.copies = self.copies + log_weight.shape[1]
 
     def _start(self, log_weight: Tensor, scale: Tensor, power: Tensor) -> None:
         shape = (len(power), self.groups, *power.shape[2:])
@@ -122,46 +139,32 @@ class MomentSums:
         self.weight_sum = torch.zeros_like(log_weight[:, 0])
         self.weight_square_sum = torch.zeros_like(log_weight[:, 0])
 
-    def _add_to_groups(self, sums: Tensor, power: Tensor, factor: Tensor) -> None:
-        for place in range(power.shape[1]):  # one copy at a time stays in the caches
-            sums[:, (self.copies + place) % self.groups].addcmul_(power[:, place], factor[:, place])
-
-    def of(self, examples: Tensor) -> MomentSums:
-        """The sums of some of the examples (indices), to be continued on their own."""
-        some = MomentSums(self.groups)
-        some.copies = self.copies
-        some.sums = [sums[examples] for sums in self.sums]
-        for name in ("scale", "log_weight", "weight_sum", "weight_square_sum"):
-            setattr(some, name, getattr(self, name)[examples])
-        return some
-
     def mean(self, without_group: int | None = None) -> MeanDerivatives:
         """`D_p = mean_m e_m * d_p`, `e_m = exp(S_m - logmeanexp_j S_j)`: the weights have mean 1.
 
         Args:
-            without_group: leave this group of copies out (its common factor is not corrected for).
+            without_group: leave this group of samples out (its common factor is not corrected for).
         """
         # The other groups are summed, not this one subtracted: it may hold nearly all the weight.
         kept = [group for group in range(self.groups) if group != without_group]
-        d1, d2, d3 = (s[:, kept].sum(1) / _like(self.weight_sum, s[:, 0]) for s in self.sums)
-        log_level = self.log_weight + torch.log(self.weight_sum / self.copies)
-        return MeanDerivatives(d1, d2, d3, self.scale, log_level)
+        d1, d2, d3 = (s[:, kept].sum(1) / per_row(self.weight_sum, s[:, 0]) for s in self.sums)
+        return MeanDerivatives(d1, d2, d3, self.scale, self._level())
+
+    def _level(self) -> Tensor:
+        if not self.has_level:
+            return torch.ones_like(self.scale)
+        level = self.log_weight + torch.log(self.weight_sum / self.copies.to(self.weight_sum.device))
+        # Held above the smallest numbers of its dtype, so that saturation leaves a map.
+        return level.exp().clamp_min(torch.finfo(level.dtype).tiny ** 0.8)
 
     def effective_sample_size(self) -> Tensor:
-        """`(sum_m e_m)^2 / sum_m e_m^2`, `(N,)`: between 1 and the number of copies."""
+        """`(sum_m e_m)^2 / sum_m e_m^2`, `(N,)`: between 1 and the number of samples."""
         return self.weight_sum.square() / self.weight_square_sum
+
+
+_PER_EXAMPLE = ("scale", "log_weight", "weight_sum", "weight_square_sum")
 
 
 def _scaled(sums: Tensor, factor: Tensor) -> Tensor:
     """In place, but where a graph needs the old sums."""
     return sums * factor if torch.is_grad_enabled() else sums.mul_(factor)
-
-
-def ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """`part / whole`, 0 where the whole is not positive."""
-    return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1), 0)
-
-
-def _like(per_row: Tensor, rows: Tensor) -> Tensor:
-    """`per_row` with trailing dimensions of size 1 up to those of `rows`."""
-    return per_row.reshape(*per_row.shape, *(1,) * (rows.dim() - per_row.dim()))

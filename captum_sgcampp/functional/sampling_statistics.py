@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from captum_sgcampp.functional.moments import ratio
+from captum_sgcampp.functional.class_map import MapOptions, class_map
+from captum_sgcampp.functional.moments import MomentSums
+from captum_sgcampp.functional.tensors import of_norm_one, ratio
 
 # The jackknife leaves out one of at most this many groups of copies at a time, so its memory does not grow with n.
 JACKKNIFE_GROUPS = 10
@@ -59,45 +61,51 @@ def _share(part: Tensor, whole: Tensor) -> Tensor:
     return ratio(part.flatten(1).sum(1), whole.flatten(1).sum(1))
 
 
-def jackknife_standard_error(whole: Tensor, without: list[Tensor], copies: int) -> Tensor:
-    """Standard error of a map divided by its L2 norm, from the maps without each group of copies.
-
-    Groups of unequal sizes are weighted as in Busing, Meijer and van der Leeden (1999), "Delete-m jackknife for unequal
-    m"; with one copy in each group this is the ordinary jackknife. The scale of the map is biased in the number of
-    copies and is of no interest, hence the norm.
+def standard_error(
+    activation: Tensor, moments: MomentSums, selected: Tensor | None = None, options: MapOptions | None = None
+) -> Tensor:
+    """Standard error of each example's map divided by its L2 norm, `(N,)`: see `jackknife_standard_error`.
 
     Args:
-        whole: map of all copies, `(N, ...)`.
-        without: for each group, the map without its copies, of any positive scale.
-        copies: number of copies; copy m belongs to group `m % len(without)`.
+        activation, selected, options: as in `class_map`.
+        moments: with groups.
+    """
+
+    def maps(without_group: int | None = None) -> Tensor:
+        return class_map(activation, moments.mean(without_group), selected, options).maps
+
+    groups = min(moments.groups, int(moments.copies.max()))
+    return jackknife_standard_error(maps(), [maps(group) for group in range(groups)], moments.copies)
+
+
+def jackknife_standard_error(whole: Tensor, without: list[Tensor], copies: Tensor) -> Tensor:
+    """Standard error of a map divided by its L2 norm, from the maps without each group of samples.
+
+    Groups of unequal sizes are weighted as in Busing, Meijer and van der Leeden (1999), "Delete-m jackknife for unequal
+    m"; with one sample in each group this is the ordinary jackknife. The scale of the map is biased in the number of
+    samples and is of no interest, hence the norm.
+
+    Args:
+        whole: map of all samples, `(N, ...)`.
+        without: for each group, the map without its samples, of any positive scale.
+        copies: number of samples of each example, `(N,)`; sample m belongs to group `m % len(without)`.
 
     Returns:
-        Tensor `(N,)`; NaN for fewer than two groups.
+        Tensor `(N,)`; NaN for fewer than two samples or groups.
     """
-    groups = len(without)
-    if groups < 2:
-        return whole.new_full((len(whole),), torch.nan)
-    full = of_norm_one(whole)
-    shares = [copies / len(range(g, copies, groups)) for g in range(groups)]
-    pseudo = [h * full - (h - 1) * of_norm_one(part) for h, part in zip(shares, without, strict=True)]
-    centre = sum(value / h for value, h in zip(pseudo, shares, strict=True))
-    squares = sum((value - centre).square().sum(1) / (h - 1) for value, h in zip(pseudo, shares, strict=True))
-    assert isinstance(squares, Tensor)
-    return (squares / groups).sqrt()
-
-
-def relative_norm(part: Tensor, whole: Tensor) -> Tensor:
-    """L2 norm of `part` divided by that of `whole`, for each example `(N,)`; 0 where both are 0."""
-    largest = whole.flatten(1).abs().amax(1, keepdim=True)  # squares of small numbers would vanish
-    size = torch.where(largest > 0, largest, 1)
-    above, below = ((values.flatten(1) / size).norm(dim=1) for values in (part, whole))
-    return torch.where(above > 0, above / below, 0)
-
-
-def of_norm_one(maps: Tensor) -> Tensor:
-    """Each example's map divided by its L2 norm, flattened: `(N, ...)` to `(N, M)`; a map of zeros stays so."""
-    flat = maps.flatten(1)
-    largest = flat.abs().amax(1, keepdim=True)  # squares of small maps would vanish
-    flat = flat / torch.where(largest > 0, largest, 1)
-    norm = flat.norm(dim=1, keepdim=True)
-    return flat / torch.where(norm > 0, norm, 1)
+    n = len(without)
+    counts = copies.to(whole)[:, None]
+    sizes = torch.stack([(copies - group + n - 1) // n for group in range(n)], 1).to(whole)
+    full, centre, squares = of_norm_one(whole), torch.zeros_like(of_norm_one(whole)), whole.new_zeros(len(whole))
+    # Groups that an example has no samples of weigh nothing.
+    h = torch.where(sizes > 0, counts / sizes, torch.inf)
+    pseudo = [
+        torch.where(h[:, [g]] < torch.inf, h[:, [g]] * full - (h[:, [g]] - 1) * of_norm_one(part), 0)
+        for g, part in enumerate(without)
+    ]
+    for g, value in enumerate(pseudo):
+        centre = centre + value / h[:, [g]]
+    for g, value in enumerate(pseudo):
+        squares = squares + (value - centre).square().sum(1) / (h[:, g] - 1)
+    used = (sizes > 0).sum(1)
+    return torch.where(used > 1, squares / used, torch.nan).sqrt()

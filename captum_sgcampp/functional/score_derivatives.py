@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from captum_sgcampp.functional.moments import Derivatives, PowerSums, unit_scaled
+from captum_sgcampp.functional.moments import Derivatives, PowerSums
+from captum_sgcampp.functional.tensors import per_row, unit_scaled
 
-LINKS = ("exp", "softmax", "sigmoid")
+SCORES = ("exp", "softmax", "sigmoid")
 
 # A score link `Y = f(S)` of one's own: from the selected scores `(rows,)`, the scores to explain, `(rows,)`.
 ScoreFunction = Callable[[Tensor], Tensor]
@@ -77,8 +78,7 @@ def sigmoid_derivatives(score: Tensor, gradient: Tensor) -> Derivatives:
     g, scale = unit_scaled(gradient)
     square = g * g
     second, third = -torch.tanh(score / 2), 1 - 6 * torch.exp(log_weight)
-    shape = (-1,) + (1,) * (g.dim() - 1)
-    return Derivatives(log_weight, scale, g, second.reshape(shape) * square, third.reshape(shape) * square * g)
+    return Derivatives(log_weight, scale, g, per_row(second, g) * square, per_row(third, g) * square * g)
 
 
 def identity_derivatives(score: Tensor, gradient: Tensor) -> Derivatives:
@@ -115,11 +115,10 @@ def true_derivatives(link: str, score: Tensor, along: AlongEntries) -> Derivativ
     """
     sizes = [part.reshape(len(part), -1).abs().amax(1) ** (1 / p) for p, part in enumerate(along[1:], start=1)]
     largest = torch.stack(sizes).amax(0)
-    shape = (-1,) + (1,) * (along.s1.dim() - 1)
-    divisor = torch.where(largest > 0, largest, 1).reshape(shape)
+    divisor = per_row(torch.where(largest > 0, largest, 1), along.s1)
     s1, s2, s3 = (part / divisor**p for p, part in enumerate(along[1:], start=1))
     log_weight, *factors = _link(link, score)
-    f1, f2, f3 = (factor.reshape(shape) for factor in factors)
+    f1, f2, f3 = (per_row(factor, s1) for factor in factors)
     d2, d3 = f2 * s1 * s1 + f1 * s2, f3 * s1 * s1 * s1 + 3 * f2 * s1 * s2 + f1 * s3
     return Derivatives(log_weight, largest / along.unit, f1 * s1, d2, d3)
 
@@ -175,7 +174,7 @@ def softmax_derivatives(margin: SoftmaxMargin, sums: PowerSums) -> Derivatives:
         sums: `M_q`, the sums of `q_j d_j^q` over the other classes, `(rows, K, *space)`.
     """
     m1, m2, m3 = sums.sums
-    u = margin.complement.reshape(-1, *(1,) * (m1.dim() - 1))
+    u = per_row(margin.complement, m1)
     d2 = 2 * u * m1 * m1 - m2
     d3 = -6 * u * u * m1 * m1 * m1 + 6 * u * m1 * m2 - m3
     return Derivatives(margin.log_weight, sums.scale, -m1, d2, d3)

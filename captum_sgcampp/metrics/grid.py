@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from captum_sgcampp.functional.moments import ratio
+from captum_sgcampp.functional.tensors import ratio
 from captum_sgcampp.metrics.maps import check_maps, positive_energy
 
 CELLS = 4

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from captum_sgcampp.functional.moments import ratio
+from captum_sgcampp.functional.tensors import ratio
 from captum_sgcampp.metrics.maps import check_regions, check_unit_maps, positive_energy
 
 MEASURES = ("area", "energy")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_sgcampp.functional.moments import ratio
+from captum_sgcampp.functional.tensors import ratio
 from captum_sgcampp.metrics.maps import check_maps
 
 

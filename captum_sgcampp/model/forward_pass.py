@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from captum_sgcampp.attr.reshape_transforms import ReshapeTransform, check_channels_first, check_rearrangement
 from captum_sgcampp.model.evaluation_mode import training_layers_refused
 from captum_sgcampp.model.layer_gradients import LayerGradients
 from captum_sgcampp.model.layer_hook import LayerHook
+from captum_sgcampp.model.layout_checks import ReshapeTransform, check_channels_first, check_rearrangement
 from captum_sgcampp.model.model_access import compiler_is_loaded, eager_models
 from captum_sgcampp.model.saved_tensors import ChangedInPlace, DropSavedTensors, RunAgain, SavedTensorsDropped
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from captum_sgcampp.attr.reshape_transforms import ReshapeTransform
 from captum_sgcampp.captum_internals import _reduce_list, _sort_key_list
 from captum_sgcampp.model.autograd_graph import Graph
 from captum_sgcampp.model.layer_hook import LayerHook, LayerTensor, reentrant_checkpoint
+from captum_sgcampp.model.layout_checks import ReshapeTransform
 from captum_sgcampp.model.saved_tensors import ChangedInPlace
 
 

@@ -4,17 +4,15 @@ it as directions are differentiated at a time, and goes through the entries of t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from tqdm import tqdm
 
-from captum_sgcampp.captum_internals import TargetType
 from captum_sgcampp.functional.moments import Derivatives
 from captum_sgcampp.functional.noise import copies_of
 from captum_sgcampp.functional.score_derivatives import AlongEntries, ScoreFunction, Softmax, true_derivatives
@@ -24,14 +22,9 @@ from captum_sgcampp.model.directional_derivatives import along_entries
 from captum_sgcampp.model.forward_pass import ForwardPass
 from captum_sgcampp.model.layer_gradients import LayerGradients
 from captum_sgcampp.model.saved_tensors import RunAgain
-from captum_sgcampp.sampling.targets import (
-    check_finite,
-    check_output,
-    class_logits,
-    competitors,
-    repeat_target,
-    select_scores,
-)
+from captum_sgcampp.sampling.request import Request
+from captum_sgcampp.sampling.score_gradients import TargetScore, target_scores
+from captum_sgcampp.sampling.targets import check_finite, class_logits, competitors
 
 # Rows behind the layer fill at most this many bytes with what the backward passes keep, as far as one forward pass
 # tells: the second and third derivative keep about six times as much as the first.
@@ -43,45 +36,8 @@ MOST_ROWS = 32
 # Equal rows must have equal scores and gradients within this share: rounding is far below, mixed rows are far above.
 SAME_WITHIN = 1e-2
 
-# Makes the inputs of the model: the given number of equal rows of one example and copy.
-MakeRows = Callable[[int], tuple[Tensor, ...]]
 
-
-@dataclass(frozen=True)
-class Row:
-    """One example and copy.
-
-    Attributes:
-        make_rows: makes its inputs.
-        additional_args: the arguments behind them, with one row where they have one per example.
-        per_example: which of these have.
-        targets: what is explained.
-        score: the score link.
-        selected: for each tensor of the layers, bool `(K, *space)`: the entries that have a part in the map.
-        positive_only: whether entries with a negative first derivative have none.
-        unused_is_zero: whether a layer without influence has the gradient 0, or raises.
-        show_progress: whether a bar counts the entries.
-    """
-
-    make_rows: MakeRows
-    additional_args: tuple[Any, ...]
-    per_example: tuple[bool, ...]
-    targets: tuple[TargetType, ...]
-    score: str | Softmax | ScoreFunction
-    selected: list[Tensor | None]
-    positive_only: bool = False
-    unused_is_zero: bool = False
-    show_progress: bool = False
-
-    def args(self, rows: int) -> tuple[Any, ...]:
-        """The additional arguments for some rows."""
-        return tuple(
-            copies_of(arg, rows) if per_example else arg
-            for arg, per_example in zip(self.additional_args, self.per_example, strict=True)
-        )
-
-
-class ExactPass:
+class ExactDerivatives:
     """Derivatives of the score along every single entry of the layers, one example and copy at a time.
 
     Args:
@@ -95,11 +51,36 @@ class ExactPass:
             )
         self._layers = [_ExactLayer(single) for single in forward_pass.of_each_layer()]
 
-    def derivatives(self, row: Row) -> list[Derivatives]:
-        """For every target, every tensor of the layers: one row each."""
-        selected = iter(row.selected)
-        per_layer = [layer.derivatives(row, selected) for layer in self._layers]
-        return [found for number in range(len(row.targets)) for layer in per_layer for found in layer[number]]
+    def derivatives(
+        self, request: Request, row: tuple[Tensor, ...], selected: Sequence[Tensor | None]
+    ) -> list[Derivatives]:
+        """For every target, every tensor of the layers: one row each.
+
+        Args:
+            request: for a single example.
+            row: its inputs, clean or with noise, one row each.
+            selected: for each tensor of the layers, bool `(K, *space)`: the entries that have a part in the map.
+        """
+        masks = iter(selected)
+        per_layer = [layer.derivatives(_ExactRow(request, row), masks) for layer in self._layers]
+        return [found for number in range(len(request.targets)) for layer in per_layer for found in layer[number]]
+
+
+@dataclass(frozen=True)
+class _ExactRow:
+    """One example and sample."""
+
+    request: Request
+    inputs: tuple[Tensor, ...]
+
+    def rows(self, count: int) -> tuple[Tensor, ...]:
+        """So many equal rows of it."""
+        return tuple(copies_of(x, count) for x in self.inputs)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether a bar counts the entries."""
+        return self.request.noise is not None and self.request.has_noise and self.request.noise.show_progress
 
 
 class _ExactLayer:
@@ -110,7 +91,7 @@ class _ExactLayer:
         self._rows, self._tensors = 0, 0
         self._widens = True
 
-    def derivatives(self, row: Row, selected: Iterator[Tensor | None]) -> list[list[Derivatives]]:
+    def derivatives(self, row: _ExactRow, selected: Iterator[Tensor | None]) -> list[list[Derivatives]]:
         """For every target, every tensor of the layer."""
         with elementary_operations():
             if not self._rows:
@@ -136,30 +117,31 @@ class _ExactLayer:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _measure(self, row: Row) -> tuple[int, int]:
+    def _measure(self, row: _ExactRow) -> tuple[int, int]:
         """How many rows fit, and the number of the layer's tensors, from one forward pass."""
-        with _saved_bytes() as saved, self._pass.run(lambda: row.make_rows(1), row.args(1), 0) as run:
+        with _saved_bytes() as saved, self._pass.run(lambda: row.rows(1), row.request.args(1), 0) as run:
             tensors, cpu = run.tensors[0], run.output.device.type == "cpu"
             largest = max(int(torch.Size(shape).numel()) for shape in run.shapes)
         fit = (CPU_BYTES if cpu else ACCELERATOR_BYTES) // max(GROWTH * saved[0], 1)
         return max(1, min(fit, MOST_ROWS, largest)), tensors
 
-    def _differentiate(self, row: Row, masks: list[Tensor | None]) -> list[list[Derivatives]]:
+    def _differentiate(self, row: _ExactRow, masks: list[Tensor | None]) -> list[list[Derivatives]]:
         with self._run(row) as run:
+            scalars = _scalars(run, row.request)
             return [
-                _per_tensor(run, target, row, masks, more=number + 1 < len(row.targets))
-                for number, target in enumerate(row.targets)
+                _per_tensor(run, link, scalar, row, masks, more=number + 1 < len(scalars))
+                for number, (link, scalar) in enumerate(scalars)
             ]
 
     @contextmanager
-    def _run(self, row: Row) -> Iterator[LayerGradients]:
+    def _run(self, row: _ExactRow) -> Iterator[LayerGradients]:
         """One pass with `rows` identical rows behind the layer."""
         with ExitStack() as stack:
             run = self._widened(row, stack) if self._widens and self._pass.can_widen and self._rows > 1 else None
             self._widens = run is not None or self._rows == 1
             if run is None:
                 run = stack.enter_context(
-                    self._pass.run(lambda: row.make_rows(self._rows), row.args(self._rows), clean_every=self._rows)
+                    self._pass.run(lambda: row.rows(self._rows), row.request.args(self._rows), clean_every=self._rows)
                 )
                 if not _rows_are_equal(run, row):
                     raise RuntimeError(
@@ -168,12 +150,12 @@ class _ExactLayer:
                     )
             yield run
 
-    def _widened(self, row: Row, stack: ExitStack) -> LayerGradients | None:
+    def _widened(self, row: _ExactRow, stack: ExitStack) -> LayerGradients | None:
         """One row in front of the layer; None where the model does not go on with several behind it."""
         attempt = ExitStack()
         try:
             run: LayerGradients = attempt.enter_context(
-                self._pass.run(lambda: row.make_rows(1), row.args(1), clean_every=1, rows_at_layer=self._rows)
+                self._pass.run(lambda: row.rows(1), row.request.args(1), clean_every=1, rows_at_layer=self._rows)
             )
             usable = isinstance(run.output, Tensor) and run.output.dim() and len(run.output) == self._rows
             if usable and self._pass.can_widen and not run.goes_around() and _rows_are_equal(run, row):
@@ -189,13 +171,12 @@ class _ExactLayer:
 
 
 def _per_tensor(
-    run: LayerGradients, target: TargetType, row: Row, masks: list[Tensor | None], more: bool
+    run: LayerGradients, link: str, score: Tensor, row: _ExactRow, masks: list[Tensor | None], more: bool
 ) -> list[Derivatives]:
-    link, score = _scalar(run, target, row.score)
     check_finite(torch.isfinite(score).all())
     graphs = run.graphs(score)
     _check_graphs(score, graphs)
-    gradients = run.gradient(score, more=more, unused_is_zero=row.unused_is_zero, with_graph=True)
+    gradients = run.gradient(score, more=more, unused_is_zero=row.request.unused_is_zero, with_graph=True)
     with run.differentiating():
         return [
             true_derivatives(
@@ -209,27 +190,19 @@ def _is_pooled(run: LayerGradients, graph: Graph, gradient: Tensor) -> bool:
     return not run.is_rearranged and graph.is_pooled(gradient.dim())
 
 
-def _scalar(run: LayerGradients, target: TargetType, score: str | Softmax | ScoreFunction) -> tuple[str, Tensor]:
-    """A link and the scalar `s` of each row, `(rows,)`, that it is applied to."""
-    output = run.output
-    repeated = repeat_target(target, len(output), output.shape)
-    picked = select_scores(check_output(output, target, len(output)), repeated)
+def _scalars(run: LayerGradients, request: Request) -> list[tuple[str, Tensor]]:
+    """For every target, a score function and the scalar `s` of each row, `(rows,)`, that it is applied to."""
+    return [_scalar(one, request.score) for one in target_scores(run, request, len(run.output))]
+
+
+def _scalar(one: TargetScore, score: str | Softmax | ScoreFunction) -> tuple[str, Tensor]:
     if isinstance(score, str):
-        return score, picked
+        return score, one.score
     if not isinstance(score, Softmax):
-        return "identity", own_score(score, picked)
-    logits, own = class_logits(output, repeated)
+        return "identity", one.score
+    logits, own = class_logits(one.output, one.target)
     columns = competitors(logits, own, score.classes)[1]
-    return "sigmoid", picked - logits[:, columns[columns != own[0]]].logsumexp(1)
-
-
-def own_score(score: ScoreFunction, picked: Tensor) -> Tensor:
-    """`score(S)`, checked."""
-    found = score(picked)
-    if not isinstance(found, Tensor) or found.shape != picked.shape:
-        form = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise ValueError(f"score: expected a function from scores {tuple(picked.shape)} to as many, found {form}")
-    return found
+    return "sigmoid", one.score - logits[:, columns[columns != own[0]]].logsumexp(1)
 
 
 def _check_graphs(score: Tensor, graphs: list[Graph]) -> None:
@@ -247,14 +220,14 @@ def _check_graphs(score: Tensor, graphs: list[Graph]) -> None:
 
 
 def _along(
-    run: LayerGradients, number: int, gradient: Tensor, pooled: bool, mask: Tensor | None, row: Row
+    run: LayerGradients, number: int, gradient: Tensor, pooled: bool, mask: Tensor | None, row: _ExactRow
 ) -> AlongEntries:
     """The derivatives of `s` along the entries of one tensor that have a part in the map: one row."""
     first = gradient.detach()[0]
     unit = _largest(run.activations[number])
     wanted = torch.ones_like(first, dtype=torch.bool) if mask is None else mask.expand_as(first)
-    entries = _entries(wanted & (first > 0) if row.positive_only else wanted, pooled)
-    with tqdm(total=len(entries), desc="entries", leave=False, disable=not row.show_progress) as bar:
+    entries = _entries(wanted & (first > 0) if not row.request.has_noise else wanted, pooled)
+    with tqdm(total=len(entries), desc="entries", leave=False, disable=not row.shows_progress) as bar:
         second, third = along_entries(gradient, run.edges[number], entries, unit, run.rearrange, bar.update)
     if pooled:
         second, third = _first_of_each_map(second), _first_of_each_map(third)
@@ -278,11 +251,11 @@ def _largest(values: Tensor) -> Tensor:
     return torch.where(largest > 0, largest, 1)
 
 
-def _rows_are_equal(run: LayerGradients, row: Row) -> bool:
+def _rows_are_equal(run: LayerGradients, row: _ExactRow) -> bool:
     """Whether equal rows have equal scores and gradients, but for rounding, and no row depends on the others."""
-    score = _scalar(run, row.targets[0], row.score)[1]
-    gradients = run.gradient(score, more=True, unused_is_zero=row.unused_is_zero)
-    of_first_row = run.gradient(score[:1], more=True, unused_is_zero=row.unused_is_zero)
+    score = _scalars(run, row.request)[0][1]
+    gradients = run.gradient(score, more=True, unused_is_zero=row.request.unused_is_zero)
+    of_first_row = run.gradient(score[:1], more=True, unused_is_zero=row.request.unused_is_zero)
     equal = all(not bool((r - r[:1]).norm() > SAME_WITHIN * r.norm()) for r in (score.detach(), *gradients))
     return equal and all(not bool(g[1:].norm() > SAME_WITHIN * g.norm()) for g in of_first_row)
 

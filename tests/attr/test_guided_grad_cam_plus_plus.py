@@ -111,9 +111,17 @@ def test_positional_part_of_the_signature_is_guided_grad_cams(method: Any) -> No
         ours = list(inspect.signature(getattr(method, name)).parameters.values())
         positional = [p for p in ours if p.kind is p.POSITIONAL_OR_KEYWORD]
         assert [(p.name, p.default) for p in positional] == [(p.name, p.default) for p in captums]
-    by_name = {p for p, v in inspect.signature(method.attribute).parameters.items() if v.kind is v.KEYWORD_ONLY}
-    of_the_map = inspect.signature(MAPS[method].attribute).parameters
-    assert by_name == {p for p, v in of_the_map.items() if v.kind is v.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_keyword_arguments_are_those_of_the_map(method: Any) -> None:
+    model, of_the_map = ConvNet(), inspect.signature(MAPS[method].attribute).parameters
+    defaults = {p: v.default for p, v in of_the_map.items() if v.kind is v.KEYWORD_ONLY}
+    defaults |= {"nt_samples": 3} if "nt_samples" in defaults else {}
+    method(model, model.relu1).attribute(images(), 1, **defaults)
+    for name in ("relu_attributions", "attr_dim_summation", "grad_kwargs", "nt_sample"):
+        with pytest.raises(TypeError, match=f"^{name}: expected an argument among .*feature_maps"):
+            method(model, model.relu1).attribute(images(), 1, **{name: True})
 
 
 def test_several_inputs_and_an_argument_per_example() -> None:

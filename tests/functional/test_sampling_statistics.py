@@ -33,7 +33,7 @@ def test_jackknife_of_a_mean_is_its_textbook_standard_error(copies: int, groups:
     values = torch.tensor([1e4, 0, 0], dtype=torch.float64) + noise
     whole = values.sum(1)
     without = [whole - values[:, g::groups].sum(1) for g in range(groups)]
-    found = jackknife_standard_error(whole, without, copies) * 1e4
+    found = jackknife_standard_error(whole, without, torch.full((len(whole),), copies)) * 1e4
     if groups == copies:
         textbook = (values.var(1).sum(1) / copies).sqrt()
         assert torch.allclose(found, textbook, rtol=1e-3)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from _asserts import close
@@ -45,42 +43,3 @@ def test_backward_hooks_of_the_model_see_gradients_of_one_target_at_a_time() -> 
     net.fc1.register_full_backward_hook(lambda module, into, out: seen.append(tuple(out[0].shape)))
     LayerGradCamPlusPlus(net, net.relu1).attribute_targets(images(2), [0, 1, 2])
     assert seen == [(2, 16)] * 3
-
-
-def test_gradients_of_several_targets_are_taken_together_and_equal_single_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, x = ConvNet().double(), images(2).double()
-    calls: list[bool] = []
-    grad = torch.autograd.grad
-
-    def counted(*arguments: Any, **options: Any) -> Any:
-        calls.append(options.get("is_grads_batched", False))
-        return grad(*arguments, **options)
-
-    monkeypatch.setattr(torch.autograd, "grad", counted)
-    together = LayerGradCamPlusPlus(net, net.relu1).attribute_targets(x, [0, [1, 2], 4])
-    assert calls == [True]
-    for found, target in zip(together, [0, [1, 2], 4], strict=True):
-        torch.testing.assert_close(found, LayerGradCamPlusPlus(net, net.relu1).attribute(x, target))
-
-
-class NoBatches(torch.autograd.Function):
-    """An operation whose gradients cannot be batched."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient * float(gradient.abs().max() < 1e9)
-
-
-def test_heads_whose_gradients_cannot_be_batched_are_differentiated_singly() -> None:
-    class Model(ConvNet):
-        def forward(self, x: Tensor) -> Tensor:
-            return NoBatches.apply(super().forward(x))
-
-    net, same, x = Model().double(), ConvNet().double(), images(2).double()
-    found = LayerGradCamPlusPlus(net, net.relu1).attribute_targets(x, [0, 3])
-    expected = LayerGradCamPlusPlus(same, same.relu1).attribute_targets(x, [0, 3])
-    torch.testing.assert_close(found, expected)

@@ -13,7 +13,7 @@ from networks import ConvNet, PooledNet, TwoInputs, images
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
-from captum_sgcampp.sampling.sampler import checkpoints
+from captum_sgcampp.sampling.convergence import checkpoints
 
 
 def test_checkpoints_grow_and_end_with_the_most() -> None:
@@ -229,3 +229,12 @@ def test_a_chunk_that_was_asked_for_and_a_batch_that_do_not_fit_are_named() -> N
         with pytest.raises(RuntimeError, match=r"^inputs: expected .*found 2 examples"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             call.attribute(x, 1)
+
+
+def test_several_targets_run_the_model_once_and_equal_single_ones() -> None:
+    net, x, calls = ConvNet().double(), images(2).double(), []
+    net.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+    together = LayerGradCamPlusPlus(net, net.relu1).attribute_targets(x, [0, [1, 2], 4])
+    assert calls == [2]
+    for found, target in zip(together, [0, [1, 2], 4], strict=True):
+        assert torch.equal(found, LayerGradCamPlusPlus(net, net.relu1).attribute(x, target))

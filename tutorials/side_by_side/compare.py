@@ -30,8 +30,8 @@ from transcriptions import Observed, Variant, class_map, correlation, distance
 
 from captum_sgcampp import __version__
 from captum_sgcampp.bundled import draw_scene, load_shapes_vgg, preprocess
-from captum_sgcampp.evaluation.command import classifier_from_factory
-from captum_sgcampp.images import read_image
+from captum_sgcampp.vision.images import read_image
+from captum_sgcampp.vision.model_factory import classifier_from_factory
 
 HERE = Path(__file__).resolve().parent
 SCENE_SEED, SCENE_CLASSES, SCENE_TARGET = 7, (3, 3, 6, 5), 3  # two stars, a heart and a ring; the stars are explained

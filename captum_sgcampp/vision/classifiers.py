@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from captum_sgcampp.bundled import CLASSES, load_shapes_vgg
 from captum_sgcampp.bundled.network import preprocess
 from captum_sgcampp.bundled.scenes import SIZE
-from captum_sgcampp.images import classifier_input, shown_crop
+from captum_sgcampp.vision.images import resizable_rgb, shown_crop
 
 BUNDLED = "shapes"
 
@@ -120,10 +120,20 @@ def _torchvision_classifier(name: str, weights: Path | None) -> Classifier:
     count = len(next(reversed(model.state_dict().values())))  # the bias of the last layer
     categories = published.meta["categories"]
     classes = categories if len(categories) == count else [f"class {number}" for number in range(count)]
-    preset: Any = published.transforms()
-    sizes = {"resize": preset.resize_size[0], "crop": preset.crop_size[0]}
-    prepare = partial(classifier_input, mean=preset.mean, std=preset.std, **sizes)
-    return Classifier(name, model.eval(), classes, prepare, partial(shown_crop, **sizes), independent=False)
+    preset = published.transforms()
+    prepare, show = partial(_preset_input, preset), partial(_preset_crop, preset)
+    return Classifier(name, model.eval(), classes, prepare, show, independent=False)
+
+
+def _preset_input(preset: Any, picture: Image.Image) -> Tensor:
+    """What torchvision's own preprocessing makes of the picture, whatever its interpolation."""
+    inputs: Tensor = preset(resizable_rgb(picture, *preset.resize_size, *preset.crop_size))
+    return inputs[None]
+
+
+def _preset_crop(preset: Any, picture: Image.Image) -> Image.Image:
+    (resize,), (crop,) = preset.resize_size, preset.crop_size
+    return shown_crop(picture, resize=resize, crop=crop, interpolation=preset.interpolation)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

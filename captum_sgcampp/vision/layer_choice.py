@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 
-from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
+from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
+from captum_sgcampp.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCamPlusPlus
 
 _NO_FEATURES = (_MaxPoolNd, _AvgPoolNd, _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _DropoutNd, nn.Identity, nn.Flatten)
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.Sigmoid, nn.LeakyReLU, nn.ELU)
@@ -28,7 +30,7 @@ class _Visit:
 def deepest_layer(model: nn.Module, example: Tensor) -> str:
     """The deepest feature layer whose maps are larger than 1 x 1: the name of the module that finishes last.
 
-    Maps behind a further pooling, and class maps (as many as there are scores), are not taken, nor modules that are
+    Maps after a further pooling, and class maps (as many as there are scores), are not taken, nor modules that are
     called more than once.
 
     Args:
@@ -47,7 +49,7 @@ def deepest_layer(model: nn.Module, example: Tensor) -> str:
 
 
 def inner_layer(model: nn.Module, example: Tensor, layer: str) -> str | None:
-    """The deepest layer in front of `layer` with larger maps and no negative values; None where there is none.
+    """The deepest layer before `layer` with larger maps and no negative values; None where there is none.
 
     Args and errors as `deepest_layer`.
     """
@@ -121,7 +123,7 @@ def _feature_visits(model: nn.Module, example: Tensor) -> list[_Visit]:
     ]
 
 
-def _observer(visits: list[_Visit], name: str):  # type: ignore[no-untyped-def]
+def _observer(visits: list[_Visit], name: str) -> Callable[[nn.Module, object, object], None]:
     def observe(module: nn.Module, args: object, output: object) -> None:
         if isinstance(output, Tensor) and output.is_floating_point():
             visits.append(_Visit(name, module, tuple(output.shape), bool((output >= 0).all())))

@@ -7,7 +7,7 @@ import torch
 import torchvision
 from networks import ConvNet, PooledNet, images
 
-from captum_sgcampp.layers import deepest_layer, inner_layer, noise_acts
+from captum_sgcampp.vision.layer_choice import deepest_layer, inner_layer, noise_acts
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_deepest_layer_of_torchvisions_networks_and_an_inner_one(name: str, deep
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_noise_acts_in_front_of_a_fully_connected_head_only() -> None:
+def test_noise_acts_before_a_fully_connected_head_only() -> None:
     model, pooled = ConvNet(), PooledNet()
     assert noise_acts(model, model.relu2, images(1), 1)
     assert not noise_acts(pooled, pooled.features[4], images(1, channels=3), 1)

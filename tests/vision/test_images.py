@@ -1,4 +1,4 @@
-"""`captum_sgcampp.images`: what is read is compared with pixel values computed here, never with the reader's own."""
+"""`vision.images`: what is read is compared with pixel values computed here, never with the reader's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageCms, ImageFile, features
 from torchvision.transforms._presets import ImageClassification
 
-from captum_sgcampp.images import (
+from captum_sgcampp.vision.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     MAX_PIXELS,
@@ -33,9 +33,9 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-COLOURS = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
-GREYS = COLOURS[:, :, 0]
-ALPHAS = COLOURS[:, :, 1].copy()
+COLORS = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+GRAYS = COLORS[:, :, 0]
+ALPHAS = COLORS[:, :, 1].copy()
 ALPHAS[0, :2] = 0, 255
 
 
@@ -44,12 +44,12 @@ def pixels(path: Path, **settings: Any) -> Array:
     image = read_image(path, **settings)
     assert image.mode == "RGB"
     assert type(image) is Image.Image
-    assert image.info == {}
+    assert image.info == {} and not image.getexif()
     return np.asarray(image)
 
 
-def as_rgb(grey: Any) -> Array:
-    return np.repeat(np.asarray(grey, np.uint8)[:, :, None], 3, axis=2)
+def as_rgb(gray: Any) -> Array:
+    return np.repeat(np.asarray(gray, np.uint8)[:, :, None], 3, axis=2)
 
 
 def on_white(samples: Array, alpha: Array) -> Array:
@@ -81,17 +81,17 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: bytes) -> bytes:
+def png(width: int, height: int, depth: int, color: int, rows: bytes, *chunks: bytes) -> bytes:
     """A PNG of unfiltered rows, which are given without their filter bytes."""
     stride = len(rows) // height
     body = b"".join(b"\0" + rows[top : top + stride] for top in range(0, len(rows), stride))
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     parts = (chunk(b"IHDR", header), *chunks, chunk(b"IDAT", zlib.compress(body)), chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def tiff(width: int, height: int, bits: int, samples: bytes, extra: dict[int, int] | None = None) -> bytes:
-    """A little-endian TIFF of one uncompressed strip, unsigned grey unless extra tags say otherwise."""
+    """A little-endian TIFF of one uncompressed strip, unsigned gray unless extra tags say otherwise."""
     tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 0, 277: 1, 278: height, 279: len(samples)}
     tags = dict(sorted({**tags, **(extra or {})}.items()))
     tags[273] = 8 + 2 + 12 * len(tags) + 4
@@ -100,7 +100,7 @@ def tiff(width: int, height: int, bits: int, samples: bytes, extra: dict[int, in
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Formats and colours
+# Formats and colors
 
 
 LOSSLESS: dict[str, dict[str, Any]] = {
@@ -123,8 +123,8 @@ LOSSLESS: dict[str, dict[str, Any]] = {
 def test_lossless_formats(suffix: str, tmp_path: Path) -> None:
     skip_unless_written(suffix)
     path = tmp_path / f"image.{suffix}"
-    Image.fromarray(COLOURS).save(path, **LOSSLESS[suffix])
-    assert np.array_equal(pixels(path), COLOURS)
+    Image.fromarray(COLORS).save(path, **LOSSLESS[suffix])
+    assert np.array_equal(pixels(path), COLORS)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "avif"])
@@ -139,15 +139,15 @@ def test_lossy_formats(suffix: str, tmp_path: Path) -> None:
 
 def test_the_name_does_not_decide_the_format(tmp_path: Path) -> None:
     path = tmp_path / "image.jpg"
-    Image.fromarray(COLOURS).save(path, format="PNG")
-    assert np.array_equal(pixels(path), COLOURS)
+    Image.fromarray(COLORS).save(path, format="PNG")
+    assert np.array_equal(pixels(path), COLORS)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "jp2", "bmp"])
-def test_grey(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"grey.{suffix}"
-    Image.fromarray(GREYS).save(path)
-    assert np.array_equal(pixels(path), as_rgb(GREYS))
+def test_gray(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"gray.{suffix}"
+    Image.fromarray(GRAYS).save(path)
+    assert np.array_equal(pixels(path), as_rgb(GRAYS))
 
 
 @pytest.mark.parametrize(
@@ -155,12 +155,12 @@ def test_grey(suffix: str, tmp_path: Path) -> None:
 )
 def test_one_bit(suffix: str, settings: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / f"one.{suffix}"
-    Image.fromarray(GREYS > 127).save(path, **settings)
-    assert np.array_equal(pixels(path), as_rgb(np.where(GREYS > 127, 255, 0)))
+    Image.fromarray(GRAYS > 127).save(path, **settings)
+    assert np.array_equal(pixels(path), as_rgb(np.where(GRAYS > 127, 255, 0)))
 
 
 PALETTE = np.array([[10, 20, 30], [200, 100, 50], [255, 0, 255], [0, 128, 64]], np.uint8)
-INDICES = (GREYS % 4).astype(np.uint8)
+INDICES = (GRAYS % 4).astype(np.uint8)
 
 
 def palette_image() -> Image.Image:
@@ -196,45 +196,45 @@ def test_palette_with_half_transparent_entries(tmp_path: Path) -> None:
 def test_alpha_is_put_on_white(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"alpha.{suffix}"
     per_format: dict[str, dict[str, Any]] = {"webp": {"lossless": True, "exact": True}, "ico": {"sizes": [(9, 7)]}}
-    Image.fromarray(np.dstack([COLOURS, ALPHAS])).save(path, **per_format.get(suffix, {}))
+    Image.fromarray(np.dstack([COLORS, ALPHAS])).save(path, **per_format.get(suffix, {}))
     found = pixels(path)
-    assert close(found, on_white(COLOURS, ALPHAS), 0.51)
+    assert close(found, on_white(COLORS, ALPHAS), 0.51)
     assert found[0, 0].tolist() == [255, 255, 255]
-    assert found[0, 1].tolist() == COLOURS[0, 1].tolist()
+    assert found[0, 1].tolist() == COLORS[0, 1].tolist()
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_grey_with_alpha(suffix: str, tmp_path: Path) -> None:
+def test_gray_with_alpha(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"alpha.{suffix}"
-    Image.fromarray(np.dstack([GREYS, ALPHAS])).save(path)
-    assert close(pixels(path), on_white(as_rgb(GREYS), ALPHAS), 0.51)
+    Image.fromarray(np.dstack([GRAYS, ALPHAS])).save(path)
+    assert close(pixels(path), on_white(as_rgb(GRAYS), ALPHAS), 0.51)
 
 
 @pytest.mark.parametrize(("mode", "photometric"), [("RGBA", 2), ("La", 1)])
 def test_premultiplied_alpha(mode: str, photometric: int, tmp_path: Path) -> None:
     path = tmp_path / "premultiplied.tif"
-    colours = COLOURS if mode == "RGBA" else GREYS[:, :, None]
-    samples = np.dstack([np.rint(colours * (ALPHAS[:, :, None] / 255)), ALPHAS]).astype(np.uint8)
+    colors = COLORS if mode == "RGBA" else GRAYS[:, :, None]
+    samples = np.dstack([np.rint(colors * (ALPHAS[:, :, None] / 255)), ALPHAS]).astype(np.uint8)
     path.write_bytes(tiff(9, 7, 8, samples.tobytes(), {262: photometric, 277: samples.shape[2], 338: 1}))
     skip_unless_read(path)
     with Image.open(path) as image:
         assert image.mode == mode
     # Pillow divides by the opacity, rounding down, before it is applied again.
-    assert close(pixels(path), on_white(np.broadcast_to(colours, COLOURS.shape), ALPHAS), 1.51)
+    assert close(pixels(path), on_white(np.broadcast_to(colors, COLORS.shape), ALPHAS), 1.51)
 
 
-def test_transparent_colour(tmp_path: Path) -> None:
-    path = tmp_path / "colour.png"
-    r, g, b = COLOURS[3, 4].tolist()
-    rows = COLOURS.tobytes()
+def test_transparent_color(tmp_path: Path) -> None:
+    path = tmp_path / "color.png"
+    r, g, b = COLORS[3, 4].tolist()
+    rows = COLORS.tobytes()
     path.write_bytes(png(9, 7, 8, 2, rows, chunk(b"tRNS", struct.pack(">HHH", r, g, b))))
-    expected = COLOURS.copy()
-    expected[(COLOURS[3, 4] == COLOURS).all(axis=2)] = 255
+    expected = COLORS.copy()
+    expected[(COLORS[3, 4] == COLORS).all(axis=2)] = 255
     assert np.array_equal(pixels(path), expected)
 
 
-def test_transparent_colour_of_16_bits(tmp_path: Path) -> None:
-    path = tmp_path / "colour.png"
+def test_transparent_color_of_16_bits(tmp_path: Path) -> None:
+    path = tmp_path / "color.png"
     rows = struct.pack(">9H", 0x1234, 0x5678, 0x9ABC, 0x3412, 0x7856, 0xBC9A, 0x3434, 0x7878, 0xBCBC)
     path.write_bytes(png(3, 1, 16, 2, rows, chunk(b"tRNS", rows[:6])))
     assert pixels(path).tolist() == [[[255, 255, 255], [0x34, 0x78, 0xBC], [0x34, 0x78, 0xBC]]]
@@ -250,8 +250,8 @@ def test_transparent_colour_of_16_bits(tmp_path: Path) -> None:
         (16, struct.pack(">4H", 0, 10, 11, 65535), 10, [0, 255, 0, 255]),
     ],
 )
-def test_transparent_grey(depth: int, rows: bytes, key: int, expected: list[int], tmp_path: Path) -> None:
-    path = tmp_path / "grey.png"
+def test_transparent_gray(depth: int, rows: bytes, key: int, expected: list[int], tmp_path: Path) -> None:
+    path = tmp_path / "gray.png"
     path.write_bytes(png(4, 1, depth, 0, rows, chunk(b"tRNS", struct.pack(">H", key))))
     assert pixels(path).tolist() == as_rgb([expected]).tolist()
 
@@ -262,7 +262,7 @@ EIGHT = as_rgb(np.floor(SIXTEEN / 257 + 0.5))
 
 
 @pytest.mark.parametrize("kind", ["png", "tif", "tif of big-endian", "tif, compressed", "pgm", "jp2"])
-def test_16_bit_grey(kind: str, tmp_path: Path) -> None:
+def test_16_bit_gray(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"sixteen.{kind[:3]}"
     if kind == "png":
         path.write_bytes(png(6, 2, 16, 0, SIXTEEN.astype(">u2").tobytes()))
@@ -276,13 +276,13 @@ def test_16_bit_grey(kind: str, tmp_path: Path) -> None:
     assert np.array_equal(pixels(path), EIGHT)
 
 
-def test_16_bit_grey_with_alpha(tmp_path: Path) -> None:
+def test_16_bit_gray_with_alpha(tmp_path: Path) -> None:
     path = tmp_path / "sixteen.png"
     path.write_bytes(png(2, 1, 16, 4, struct.pack(">4H", 0x4000, 0xFFFF, 0x4000, 0)))
     assert pixels(path).tolist() == [[[0x40] * 3, [255] * 3]]
 
 
-def test_16_bit_colours_keep_their_upper_8(tmp_path: Path) -> None:
+def test_16_bit_colors_keep_their_upper_8(tmp_path: Path) -> None:
     path = tmp_path / "sixteen.png"
     samples = np.random.default_rng(1).integers(0, 65536, (4, 5, 3), dtype=np.uint16)
     path.write_bytes(png(5, 4, 16, 2, samples.astype(">u2").tobytes()))
@@ -320,7 +320,7 @@ def test_tiff_in_which_zero_is_white(tmp_path: Path) -> None:
         ("<f4", 3, [7.5, 7.5, 7.5, 7.5], [0, 0, 0, 0]),
     ],
 )
-def test_grey_without_an_agreed_white_is_stretched(
+def test_gray_without_an_agreed_white_is_stretched(
     dtype: str, sample_format: int, values: list[float], expected: list[int], tmp_path: Path
 ) -> None:
     path = tmp_path / "wide.tif"
@@ -336,7 +336,7 @@ def test_floating_point_by_pillow(tmp_path: Path) -> None:
     assert np.array_equal(pixels(path), as_rgb(np.rint((values.astype(float) + 1) / 4 * 255)))
 
 
-def test_grey_in_several_blocks_of_rows(tmp_path: Path) -> None:
+def test_gray_in_several_blocks_of_rows(tmp_path: Path) -> None:
     path = tmp_path / "tall.png"
     values = np.random.default_rng(2).integers(0, 65536, (1001, 2100), dtype=np.uint16)
     Image.fromarray(values).save(path, compress_level=0)
@@ -385,7 +385,7 @@ def test_ycbcr_tiff(tmp_path: Path) -> None:
 def test_lab_tiff(tmp_path: Path) -> None:
     path = tmp_path / "lab.tif"
     srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-    muted = 80 + COLOURS // 4
+    muted = 80 + COLORS // 4
     converted = ImageCms.profileToProfile(Image.fromarray(muted), srgb, lab, outputMode="LAB")
     assert converted is not None
     converted.save(path)
@@ -451,29 +451,29 @@ def test_orientation(orientation: int, suffix: str, tmp_path: Path) -> None:
     assert close(pixels(path), upright, 5 if suffix == "jpg" else 0)
 
 
-def test_orientation_of_16_bit_grey_and_of_alpha(tmp_path: Path) -> None:
+def test_orientation_of_16_bit_gray_and_of_alpha(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    grey, alpha = tmp_path / "grey.png", tmp_path / "alpha.png"
-    Image.fromarray(np.ascontiguousarray(stored(SIXTEEN, 6))).save(grey, exif=exif)
-    Image.fromarray(np.ascontiguousarray(stored(np.dstack([COLOURS, ALPHAS]), 6))).save(alpha, exif=exif)
-    assert np.array_equal(pixels(grey), EIGHT)
-    assert close(pixels(alpha), on_white(COLOURS, ALPHAS), 0.51)
+    gray, alpha = tmp_path / "gray.png", tmp_path / "alpha.png"
+    Image.fromarray(np.ascontiguousarray(stored(SIXTEEN, 6))).save(gray, exif=exif)
+    Image.fromarray(np.ascontiguousarray(stored(np.dstack([COLORS, ALPHAS]), 6))).save(alpha, exif=exif)
+    assert np.array_equal(pixels(gray), EIGHT)
+    assert close(pixels(alpha), on_white(COLORS, ALPHAS), 0.51)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0garbage of some length", b"Exif\0\0II*\0\xff\xff\xff\x7f"])
 def test_broken_exif_turns_nothing(exif: bytes, tmp_path: Path) -> None:
     path = tmp_path / "broken.png"
-    Image.fromarray(COLOURS).save(path, exif=exif)
-    assert np.array_equal(pixels(path), COLOURS)
+    Image.fromarray(COLORS).save(path, exif=exif)
+    assert np.array_equal(pixels(path), COLORS)
 
 
 def test_unknown_orientation_turns_nothing(tmp_path: Path) -> None:
     path = tmp_path / "unknown.png"
     exif = Image.Exif()
     exif[0x0112] = 9
-    Image.fromarray(COLOURS).save(path, exif=exif)
-    assert np.array_equal(pixels(path), COLOURS)
+    Image.fromarray(COLORS).save(path, exif=exif)
+    assert np.array_equal(pixels(path), COLORS)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -492,6 +492,15 @@ def webp(kind: bytes, payload: bytes) -> bytes:
 
 def icon(inner: bytes) -> bytes:
     return struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
+
+
+def two_in_an_icon(side: int) -> bytes:
+    """An icon whose first entry lies outside the file, and whose second is a PNG."""
+    entries = [
+        struct.pack("<BBBBHHII", 9, 9, 0, 0, 1, 32, 99, 10**8),
+        struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, 99, 38),
+    ]
+    return struct.pack("<HHH", 0, 1, 2) + b"".join(entries) + huge_png(side)
 
 
 def gif(canvas: int, frame: int) -> bytes:
@@ -525,6 +534,7 @@ HUGE: dict[str, Callable[[int], bytes]] = {
     "WebP VP8L": lambda side: webp(b"VP8L", b"\x2f" + struct.pack("<I", side - 1 | side - 1 << 14) + bytes(100)),
     "WebP VP8X": lambda side: webp(b"VP8X", bytes(4) + 2 * (side - 1).to_bytes(3, "little")),
     "PNG in an icon": lambda side: icon(huge_png(side)),
+    "PNG in an icon after an entry that leads nowhere": two_in_an_icon,
     "BMP in an icon": lambda side: icon(struct.pack("<IiiHHIIiiII", 40, side, 2 * side, 1, 24, 0, 0, 0, 0, 0, 0)),
     "old BMP in an icon": lambda side: icon(struct.pack("<IHHHH", 12, side, 2 * side, 1, 24) + bytes(100)),
 }
@@ -585,7 +595,7 @@ def test_nothing_global_changes_and_threads_may_read(tmp_path: Path) -> None:
         return Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters)
 
     good, bad, turned = tmp_path / "good.png", tmp_path / "bad.png", tmp_path / "turned.jpg"
-    Image.fromarray(COLOURS).save(good)
+    Image.fromarray(COLORS).save(good)
     bad.write_bytes(huge_png(10000))
     exif = Image.Exif()
     exif[0x0112] = 8
@@ -593,7 +603,7 @@ def test_nothing_global_changes_and_threads_may_read(tmp_path: Path) -> None:
     before = settings()
 
     def read(index: int) -> None:
-        assert np.array_equal(pixels(good), COLOURS)
+        assert np.array_equal(pixels(good), COLORS)
         assert read_image(turned).size == (10, 20)
         with pytest.raises(ImageError):
             read_image(bad)
@@ -641,6 +651,7 @@ def test_truncated_files(suffix: str, part: float, tmp_path: Path) -> None:
         (b"GIF89a", "a damaged GIF file"),
         (b"\0\0\1\0\1\0", "a damaged ICO file"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "EPS, a format that is not read"),
+        (b"8BPS\0\1" + bytes(100), "PSD, a format that is not read"),
     ],
 )
 def test_no_images(content: bytes, found: str, tmp_path: Path) -> None:
@@ -655,7 +666,7 @@ def test_damage_inside_is_refused_or_read_but_no_other_error(tmp_path: Path) -> 
     generator = np.random.default_rng(5)
     for suffix in ("png", "jpg", "gif", "bmp", "tif", "webp", "ico"):
         path = tmp_path / f"image.{suffix}"
-        Image.fromarray(COLOURS).save(path)
+        Image.fromarray(COLORS).save(path)
         complete = np.frombuffer(path.read_bytes(), np.uint8)
         for _ in range(15):
             damaged = complete.copy()
@@ -692,9 +703,9 @@ def test_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
 )
 def test_names_of_any_alphabet(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    Image.fromarray(COLOURS).save(path, format="PNG")
-    assert np.array_equal(pixels(path), COLOURS)
-    assert np.array_equal(np.asarray(read_image(str(path))), COLOURS)
+    Image.fromarray(COLORS).save(path, format="PNG")
+    assert np.array_equal(pixels(path), COLORS)
+    assert np.array_equal(np.asarray(read_image(str(path))), COLORS)
     path.write_bytes(b"")
     with pytest.raises(ImageError) as refusal:
         read_image(path)
@@ -704,7 +715,7 @@ def test_names_of_any_alphabet(name: str, tmp_path: Path) -> None:
 def test_the_file_is_closed(tmp_path: Path) -> None:
     for suffix in ("png", "gif", "tif", "webp", "jpg"):
         path = tmp_path / f"image.{suffix}"
-        frames = [Image.fromarray(COLOURS), Image.fromarray(255 - COLOURS)]
+        frames = [Image.fromarray(COLORS), Image.fromarray(255 - COLORS)]
         settings: dict[str, Any] = {} if suffix == "jpg" else {"save_all": True, "append_images": frames[1:]}
         frames[0].save(path, **settings)
         read_image(path)  # an open file that is collected warns, and warnings are errors here
@@ -754,13 +765,13 @@ def test_shown_crop_is_what_the_classifier_gets() -> None:
 
 
 def test_other_modes_are_converted() -> None:
-    alpha = Image.fromarray(np.dstack([COLOURS, ALPHAS])).resize((64, 64), Image.Resampling.NEAREST)
-    grey = Image.fromarray(SIXTEEN)
+    alpha = Image.fromarray(np.dstack([COLORS, ALPHAS])).resize((64, 64), Image.Resampling.NEAREST)
+    gray = Image.fromarray(SIXTEEN)
     white = np.asarray(alpha)
     expected = on_white(white[:, :, :3], white[:, :, 3])
     assert close(np.asarray(shown_crop(alpha, resize=64, crop=64)), expected, 0.51)
-    assert np.array_equal(np.asarray(shown_crop(grey, resize=2, crop=2)), EIGHT[:, 2:4])
-    assert classifier_input(grey).shape == (1, 3, 224, 224)
+    assert np.array_equal(np.asarray(shown_crop(gray, resize=2, crop=2)), EIGHT[:, 2:4])
+    assert classifier_input(gray).shape == (1, 3, 224, 224)
 
 
 def test_the_image_given_is_not_changed() -> None:
@@ -804,7 +815,7 @@ def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> 
         classifier_input(picture(30, 20), **settings)
 
 
-def test_images_without_pixels_or_usable_colours_are_refused() -> None:
+def test_images_without_pixels_or_usable_colors_are_refused() -> None:
     with pytest.raises(ImageError, match="expected at least one pixel, found 0 x 5"):
         shown_crop(Image.new("RGB", (0, 5)))
     with pytest.raises(ImageError, match="found mode F"):

@@ -1,0 +1,115 @@
+"""Whether a layer's tensors have the feature maps in dimension 1, `(N, K, *space)`, given or rearranged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def check_rearrangement(transform: ReshapeTransform, shape: Sequence[int]) -> None:
+    """Raise unless `transform` moves the entries of each example on its own and uses none twice.
+
+    Args:
+        transform: from `(N, ...)` to `(N, K, *space)`.
+        shape: of the layer's tensor; the check takes two examples of it.
+    """
+    marked = torch.rand(2, *shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
+    found = transform(marked)
+    if not isinstance(found, Tensor) or found.dim() < 2 or len(found) != 2:
+        result = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(
+            f"reshape_transform: expected a tensor (N, K, *space) from shape {tuple(marked.shape)}, found {result}"
+        )
+    for before, after in zip(marked.flatten(1), found.flatten(1), strict=True):
+        if not bool(torch.isin(after, before).all()) or len(after.unique()) < len(after):
+            raise ValueError(
+                "reshape_transform: expected a function that moves the entries of each example, none twice, found one "
+                f"that changes them, repeats them or mixes examples at shape {tuple(shape)}"
+            )
+
+
+def check_channels_first(root: object, layer: nn.Module, shape: Sequence[int], from_images: bool) -> None:
+    """Raise where the layer's tensors have, or may have, the feature maps in the last dimension and not in dimension 1.
+
+    Args:
+        root: the model, where it is a module.
+        layer: a module of it.
+        shape: of its tensor.
+        from_images: whether the inputs are images or volumes and the layer has no such tensor. Then three dimensions
+            are tokens, whoever made them; better one refusal too many than a map of `(N, 1, C)`.
+    """
+    if (len(shape) == 3 and from_images) or _channels_come_last(root, layer, shape):
+        raise ValueError(
+            f"layer: expected feature maps (N, K, *space), found {type(layer).__name__} with the "
+            f"features last in shape {tuple(shape)}; give reshape_transform=TokenGrid() for tokens (N, T, C), "
+            "channels_last_to_first for (N, *space, C), or lambda a: a if dimension 1 does hold the feature maps"
+        )
+
+
+def _channels_come_last(root: object, layer: nn.Module, shape: Sequence[int]) -> bool:
+    """Judged by the layer itself; where it has no parameters that tell (an MLP, a dropout), by the smallest module
+    around it that holds an attention or a layer normalisation, and no convolution."""
+    if len(shape) < 3:
+        return False
+    if _norms_and_attention(layer) or _first_sizes(layer):
+        return _last_is_features(layer, shape)
+    for around in _ancestors(root, layer):
+        if _first_sizes(around):
+            return False
+        if _norms_and_attention(around):
+            return _last_is_features(around, shape)
+    return False
+
+
+def _last_is_features(module: nn.Module, shape: Sequence[int]) -> bool:
+    """Whether the last dimension is one that `module` computes features in, and dimension 1 is not."""
+    norms = _norms_and_attention(module)
+    if not norms:
+        return False
+    sizes = {_features(part) for part in norms}
+    sizes |= {part.out_features for part in module.modules() if isinstance(part, nn.Linear)}
+    maps = _first_sizes(module) | (sizes - {shape[-1]})
+    return shape[-1] in sizes and shape[1] not in maps
+
+
+def _norms_and_attention(module: nn.Module) -> list[nn.Module]:
+    """The modules inside that work on features in the last dimension. `LayerNorm2d` of torchvision and timm, which is
+    a subclass, works on dimension 1."""
+    return [
+        part
+        for part in module.modules()
+        if isinstance(part, nn.MultiheadAttention)
+        or (isinstance(part, nn.LayerNorm | nn.RMSNorm) and len(part.normalized_shape) == 1 and not _is_2d(part))
+    ]
+
+
+def _is_2d(part: nn.Module) -> bool:
+    return type(part).__name__.endswith(("1d", "2d", "3d"))
+
+
+def _features(part: Any) -> int:
+    size: int = part.embed_dim if isinstance(part, nn.MultiheadAttention) else part.normalized_shape[0]
+    return size
+
+
+def _first_sizes(module: nn.Module) -> set[int]:
+    """How many feature maps the convolutions and batch normalisations inside give, in dimension 1."""
+    parts = list(module.modules())
+    convolutions = {part.out_channels for part in parts if isinstance(part, _ConvNd)}
+    return convolutions | {part.num_features for part in parts if isinstance(part, _NormBase)}
+
+
+def _ancestors(root: object, layer: nn.Module) -> list[nn.Module]:
+    """The modules around the layer, the smallest first."""
+    if not isinstance(root, nn.Module):
+        return []
+    name = next((name for name, module in root.named_modules() if module is layer), "")
+    parents = name.split(".")[:-1] if name else []
+    return [root.get_submodule(".".join(parents[:depth])) for depth in range(len(parents), -1, -1)] if name else []
