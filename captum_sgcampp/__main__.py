@@ -2,7 +2,7 @@
 
 import sys
 
-from captum_sgcampp.cli import main
+from captum_sgcampp.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,8 +10,8 @@ it is computed from the layer by differentiable operations. The recipe:
 3. `target` picks one of `m` scores, and is None for scores `(N,)`.
 
 What belongs to each example (a question, a mask, a reference) follows the inputs through `additional_forward_args`, as
-a tensor with one entry per example: it is then repeated for the noisy copies, which are further rows to the model. What
-a wrapper or a function holds itself is not repeated, and must suit any number of rows. Hence the convention here: what
+a tensor with one entry per example. It is then repeated for the noisy samples, which are further rows to the model.
+What a wrapper or a function holds itself is not repeated, and must suit any number of rows. Hence the convention: what
 the constructor gets is shared by all examples; where it gets None, the last additional argument has it per example. A
 shared tensor does not belong into `additional_forward_args`: if it happens to have as many entries as there are
 examples, it is taken for one entry per example.
@@ -22,15 +22,21 @@ examples, it is taken for one entry per example.
     >>> method.attribute(images, additional_forward_args=references).shape
     torch.Size([2, 1, 16, 16])
 
-A score that no wrapper below computes is a function of a few lines:
+A score that no wrapper below computes is a function of a few lines: one of two classes; what speaks against a class
+(the counterfactual explanation of Selvaraju et al., *Grad-CAM*, https://arxiv.org/abs/1610.02391); a model that takes
+its arguments by name.
 
     >>> def class_3_or_class_5(images):
     ...     logits = net(images)
     ...     return torch.logaddexp(logits[:, 3], logits[:, 5])
     >>> attr = LayerGradCamPlusPlus(class_3_or_class_5, net.conv).attribute(images)
+    >>> attr = LayerGradCamPlusPlus(lambda images: -net(images), net.conv).attribute(images, target=3)
+    >>> by_name = lambda *, question, pixels: net(pixels) * question[:, None]
+    >>> method = LayerGradCamPlusPlus(lambda x, q: by_name(pixels=x, question=q), net.conv)
+    >>> attr = method.attribute(images, 3, additional_forward_args=torch.tensor([1.0, 2.0]))
 
-The score link `exp` explains `Y = exp(S)`: for the logarithm of a probability that is the probability itself. Scores
-should be of the order of logits; those in the hundreds let a single noisy copy decide the map (see
+The score function `exp` explains `Y = exp(S)`: for the logarithm of a probability that is the probability itself.
+Scores should be of the order of logits; those in the hundreds let a single noisy sample decide the map (see
 `SamplingStatistics.effective_sample_size`).
 """
 
@@ -111,33 +117,6 @@ def _entries(output: Any) -> str:
     return f"an attribute of {type(output).__name__}"
 
 
-class NamedArguments(_Wrapped):
-    r"""
-    A model that takes its arguments by name, called by position: the inputs first, then the additional arguments.
-
-    Args:
-
-        model (Callable): Module or function.
-        *names (str): Names of the arguments, in the order in which they are given.
-
-    Examples::
-
-        >>> by_name = lambda *, question, pixels: net(pixels) * question[:, None]
-        >>> method = LayerGradCamPlusPlus(NamedArguments(by_name, "pixels", "question"), net.conv)
-        >>> attr = method.attribute(images, 3, additional_forward_args=torch.tensor([1.0, 2.0]))
-    """
-
-    def __init__(self, model: Callable[..., Any], *names: str) -> None:
-        super().__init__(model)
-        self.names = names
-
-    def forward(self, *arguments: Any) -> Any:
-        """What the model returns."""
-        if len(arguments) != len(self.names):
-            raise ValueError(f"names: expected one per argument, found {self.names} for {len(arguments)} arguments")
-        return self.model(**dict(zip(self.names, arguments, strict=True)))
-
-
 class Contrast(_Wrapped):
     r"""
     What speaks for the target rather than for another class: `S_target - S_other` for every class as target.
@@ -174,33 +153,13 @@ class Contrast(_Wrapped):
         return scores - scores.gather(1, (other % scores.shape[1]).expand(len(scores))[:, None])
 
 
-class Counterfactual(_Wrapped):
-    r"""
-    What speaks against the target: the negated scores. Without these regions the network would be surer of the target
-    (counterfactual explanations of Selvaraju et al., *Grad-CAM*, https://arxiv.org/abs/1610.02391).
-
-    Args:
-
-        model (Callable): Module or function with scores of any shape.
-
-    Examples::
-
-        >>> method = LayerGradCamPlusPlus(Counterfactual(net), net.conv)
-        >>> against_three = method.attribute(images, target=3)
-    """
-
-    def forward(self, *arguments: Any) -> Tensor:
-        """The negated scores."""
-        return -_output(self.model(*arguments), 1, "(N, ...)")
-
-
 class RegionScores(_Wrapped):
     r"""
     The scores of a segmentation network over a region: class scores `(N, C, H, W)`, averaged (or added) over the pixels
     of a mask, give `(N, C)`. `predicted_region` makes the mask of what the network predicts.
 
     Explaining the sum over a region is Seg-Grad-CAM (Vinogradova et al., https://arxiv.org/abs/2002.11434); the mean
-    keeps the size of a logit, on which the `exp` of the score link depends.
+    keeps the size of a logit, on which the score function `exp` depends.
 
     Args:
 
@@ -320,13 +279,13 @@ class Similarity(_Wrapped):
 class WordLogProbabilities(_Wrapped):
     r"""
     The logarithm of the probability that a captioning (or language) network gives each word of a given caption, all
-    words in front of it being given (teacher forcing): `log p(word t + 1 | words 0..t, image)`, `(N, L - 1)`. `target`
+    words before it being given (teacher forcing): `log p(word t + 1 | words 0..t, image)`, `(N, L - 1)`. `target`
     picks a word; `attribute_targets` explains several in one pass.
 
     Args:
 
         model (Callable): Module or function of the inputs and the caption `(N, L)`, an int tensor that starts with the
-                    token in front of the first word, and is the last of the additional arguments. It gives logits
+                    token before the first word, and is the last of the additional arguments. It gives logits
                     `(N, L, V)`; those at place t are for the token at place t + 1.
 
     Examples::
@@ -374,7 +333,7 @@ class CaptionLogProbability(_Wrapped):
     Args:
 
         model (Callable): As in `WordLogProbabilities`.
-        padding (int, optional): Token behind the end of shorter captions, which does not count, and need be none of
+        padding (int, optional): Token after the end of shorter captions, which does not count, and need be none of
                     the vocabulary where the network takes it (as -100). Default: None
 
     Examples::

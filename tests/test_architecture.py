@@ -31,26 +31,15 @@ HOOKS = re.compile(r"_?register_\w*hook\w*|saved_tensors_hooks|_global_\w*hooks"
 MAY_HOOK = re.compile(r"model/\w+\.py|vision/layer_choice\.py")
 
 # What is not yet true. A test fails when an entry is no longer needed: then delete it.
-STILL_ELSEWHERE: dict[str, str] = {"cli": "commands", "benchmark": "evaluation"}  # counted as if it stood there
 KNOWN_IMPORTS: set[str] = set()
 KNOWN_HOOKS = {"sampling/exact_derivatives.py uses saved_tensors_hooks"}
-KNOWN_LONG_FILES = {
-    "bundled/scenes.py",
-    "cli.py",
-    "evaluation/command.py",
-    "model/compiled_model.py",
-    "scores.py",
-    "vision/images.py",
-}
+KNOWN_LONG_FILES = {"bundled/scenes.py", "model/compiled_model.py", "scores.py", "vision/images.py"}
 KNOWN_LONG_CLASSES = {
     "model/forward_pass.py::ForwardPass",
     "model/layer_hook.py::LayerHook",
     "sampling/sampler.py::Sampler",
 }
-KNOWN_LONG_FUNCTIONS = {
-    "evaluation/measures.py::groups",
-    "functional/selection.py::_neuron_mask_from_tensor",
-}
+KNOWN_LONG_FUNCTIONS = {"functional/selection.py::_neuron_mask_from_tensor"}
 
 
 @cache
@@ -101,8 +90,8 @@ def place(name: str) -> str:
     """The folder, or the file at the top, that a full name of the package stands in; PACKAGE for what it exports."""
     parts = name.split(".")
     top = parts[1] if len(parts) > 1 else "__init__"
-    top = top if (ROOT / top).is_dir() or (ROOT / f"{top}.py").is_file() else "__init__"
-    return STILL_ELSEWHERE.get(top, PACKAGE if top == "__init__" else top)
+    is_there = (ROOT / top).is_dir() or (ROOT / f"{top}.py").is_file()
+    return top if is_there and top != "__init__" else PACKAGE
 
 
 def place_of_file(file: str) -> str:
@@ -143,8 +132,6 @@ def test_every_file_has_a_place() -> None:
     places = set().union(*LEVELS, BESIDE_VISION, FOR_ALL, {ENTRY})
     found = {file: f"{place_of_file(file)} is in no rule" for file in sources() if place_of_file(file) not in places}
     held("Every file stands in a folder of the rule", found, set())
-    tops = {Path(file).with_suffix("").parts[0] for file in sources()}
-    held("Files that wait for a move", {top: "waits" for top in tops & set(STILL_ELSEWHERE)}, set(STILL_ELSEWHERE))
 
 
 def used_names(file: str) -> Iterator[str]:

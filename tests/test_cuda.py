@@ -11,7 +11,6 @@ import torch
 from networks import ConvNet, images
 
 from captum_sgcampp import GuidedSmoothGradCamPlusPlus, LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
-from captum_sgcampp.benchmark import BARE, OURS, Setting, measure
 
 pytestmark = [
     pytest.mark.cuda,
@@ -113,8 +112,6 @@ def test_compiled_model_gives_the_maps_of_the_eager_one(mode: str) -> None:
             torch.testing.assert_close(explain(compiled, size), explain(net, size), rtol=1e-3, atol=1e-5)
 
 
-def test_guided_map_and_benchmark_run() -> None:
+def test_guided_map_runs() -> None:
     _, _, net, x = on_both(torch.float32)
     assert GuidedSmoothGradCamPlusPlus(net, net.relu1).attribute(x, 1, nt_samples=4).is_cuda
-    timing = measure("resnet18", "layer4", Setting(nt_samples=2, size=64, rounds=1, device="cuda", mode="bfloat16"))
-    assert {BARE, OURS} <= set(timing.seconds)

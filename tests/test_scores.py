@@ -16,8 +16,6 @@ from captum_sgcampp import GuidedGradCamPlusPlus, LayerGradCamPlusPlus, LayerSmo
 from captum_sgcampp.scores import (
     CaptionLogProbability,
     Contrast,
-    Counterfactual,
-    NamedArguments,
     OutputEntry,
     RegionScores,
     Similarity,
@@ -57,13 +55,12 @@ def test_output_entry_reads_dicts_tuples_and_attributes() -> None:
     assert torch.equal(nested(x), x + 4)
 
 
-def test_contrast_is_the_difference_of_two_scores_and_counterfactual_the_negative() -> None:
+def test_contrast_is_the_difference_of_two_scores() -> None:
     model, x = Heads("scores"), images(3)
     scores = model(x)
     assert torch.allclose(Contrast(model, 2)(x), scores - scores[:, 2:3])
     others = torch.tensor([4, 0, -2])
     assert torch.allclose(Contrast(model)(x, others), scores - scores[[0, 1, 2], [4, 0, 3]][:, None])
-    assert torch.equal(Counterfactual(model)(x), -scores)
 
 
 def test_region_scores_are_means_or_sums_over_the_pixels_of_the_region() -> None:
@@ -157,7 +154,6 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: OutputEntry(lambda x: (x,), 1)(images()), "entry"),
     (lambda: OutputEntry(lambda x: SimpleNamespace(a=x), "b")(images()), "entry"),
     (lambda: OutputEntry(lambda x: x[0, 0, 0, 0].item(), 0)(images()), "entry"),
-    (lambda: NamedArguments(lambda **names: names, "a")(images(), images()), "names"),
     (lambda: Contrast(Heads("scores"))(images()), "additional_forward_args"),
     (lambda: Contrast(Heads("scores"), 5)(images()), "other"),
     (lambda: Contrast(Heads("scores"), 1.0), "other"),  # type: ignore[arg-type]
@@ -165,7 +161,6 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: Contrast(Heads("scores"))(images(), torch.tensor([1, 2, 3])), "other"),
     (lambda: Contrast(Heads("scores"))(images(), torch.tensor([[1, 2]])), "other"),
     (lambda: Contrast(Heads("pixels"), 1)(images()), "model"),
-    (lambda: Counterfactual(lambda x: {"a": x})(images()), "model"),
     (lambda: RegionScores(Heads("pixels"), reduction="max"), "reduction"),  # type: ignore[arg-type]
     (lambda: RegionScores(Heads("pixels"), [1, 2]), "region"),  # type: ignore[arg-type]
     (lambda: RegionScores(Heads("pixels"), torch.ones(2, 3))(images()), "region"),

@@ -18,8 +18,6 @@ from captum_sgcampp.bundled.network import normalise
 from captum_sgcampp.scores import (
     CaptionLogProbability,
     Contrast,
-    Counterfactual,
-    NamedArguments,
     OutputEntry,
     RegionScores,
     Similarity,
@@ -193,7 +191,7 @@ def test_a_whole_caption_shows_the_objects_and_not_the_background(trained: Train
 
 @pytest.mark.parametrize("side", [LEFT, RIGHT])
 def test_the_question_decides_which_object_the_answer_points_to(trained: Trained, side: int) -> None:
-    forward = OutputEntry(NamedArguments(trained.answerer, "pixels", "question"), "answers")
+    forward = OutputEntry(lambda x, q: trained.answerer(pixels=x, question=q), "answers")
     question = torch.full((len(trained.pairs.inputs),), side)
     answers = trained.pairs.classes[:, side]
     maps = LayerSmoothGradCamPlusPlus(forward, trained.layer).attribute(
@@ -233,7 +231,7 @@ def test_a_contrast_moves_the_map_to_the_class_and_a_counterfactual_away_from_it
     maps = {
         "left": LayerGradCamPlusPlus(trained.network, trained.layer).attribute(pairs.inputs, left),
         "contrast": LayerGradCamPlusPlus(Contrast(trained.network), trained.layer).attribute(pairs.inputs, left, right),
-        "against": LayerGradCamPlusPlus(Counterfactual(trained.network), trained.layer).attribute(pairs.inputs, left),
+        "against": LayerGradCamPlusPlus(lambda x: -trained.network(x), trained.layer).attribute(pairs.inputs, left),
     }
     share = {name: energy(m, pairs.masks) for name, m in maps.items()}
     ratio = {name: (on[:, LEFT] / on[:, RIGHT]).median() for name, on in share.items()}

@@ -41,6 +41,7 @@ class TokenGrid:
         >>> TokenGrid()(torch.rand(2, 17, 8)).shape
         torch.Size([2, 8, 4, 4])
         >>> vit = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=10).eval()
+        >>> _ = torch.nn.init.normal_(vit.heads.head.weight)  # torchvision starts from zeros
         >>> layer = vit.encoder.layers[-1].ln_1
         >>> LayerGradCamPlusPlus(vit, layer, reshape_transform=TokenGrid()).attribute(images, target=3).shape
         torch.Size([2, 1, 4, 4])

@@ -1,10 +1,7 @@
-r"""
-A network and pictures to try the explanations on, offline: scenes of coloured shapes that are
-drawn from a seed, and a small VGG-style classifier of them whose weights are part of the package.
-Its training and its evaluation are part of the package, too::
+"""A network and pictures to try the explanations on, offline.
 
-    python -m captum_sgcampp.bundled.train --seed 0 --out shapes_vgg.safetensors
-    python -m captum_sgcampp.bundled.evaluate
+Scenes of colored shapes are drawn from a seed. A small VGG-style classifier of them has its weights in the package.
+How they were trained, and how to train them again: `tutorials/bundled_network`.
 """
 
 from captum_sgcampp.bundled.network import ShapesVGG, load_shapes_vgg, preprocess

@@ -153,7 +153,7 @@ def read_network(data: bytes) -> ShapesVGG:
 
     Args:
 
-        data (bytes): Contents of a file that :func:`captum_sgcampp.bundled.train.save` wrote.
+        data (bytes): Contents of a file that `save` of `tutorials/bundled_network/train.py` wrote.
 
     Returns:
         *ShapesVGG*: The network on the CPU, in float32 and in evaluation mode.

@@ -11,11 +11,12 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from captum_sgcampp import metrics as m
+from captum_sgcampp.evaluation.cases import Case, Cases, image_seed
 from captum_sgcampp.evaluation.methods import Method
-from captum_sgcampp.evaluation.subjects import Subject, Subjects, image_seed
 
 MASKS = "masks of the objects"
 PAIRS = "images with several objects of the class, and their masks"
+THRESHOLDS = (0, 0.25, 0.5)  # of the map scaled to [0, 1]
 MOSAICS = "images of at least four classes, one class in each"
 
 
@@ -49,7 +50,6 @@ class Group:
 
 def groups(randomization_steps: int) -> dict[str, Group]:
     """All groups by the name that `--metrics` takes."""
-    thresholds = ("0", "0.25", "0.5")
     stages = range(1, randomization_steps + 1)
     return {
         "drop": Group(
@@ -66,15 +66,7 @@ def groups(randomization_steps: int) -> dict[str, Group]:
         "randomization": Group(
             "", tuple(Metric(f"randomization_{k}", f"similarity after randomisation {k}", -1) for k in stages)
         ),
-        "localization": Group(
-            MASKS,
-            (
-                Metric("energy", "energy in the object", 1),
-                Metric("pointing", "pointing game", 1),
-                *(Metric(f"loc_{t}", f"Loc at {t} (boxes)", 1) for t in thresholds),
-                *(Metric(f"iou_{t}", f"IoU at {t} (masks)", 1) for t in thresholds),
-            ),
-        ),
+        "localization": Group(MASKS, _localization_metrics()),
         "instances": Group(PAIRS, (Metric("instance_balance", "balance of the instances", 1),)),
         "grid": Group(
             MOSAICS,
@@ -87,19 +79,28 @@ def groups(randomization_steps: int) -> dict[str, Group]:
     }
 
 
-def missing(group: Group, subjects: Subjects) -> str:
+def _localization_metrics() -> tuple[Metric, ...]:
+    return (
+        Metric("energy", "energy in the object", 1),
+        Metric("pointing", "pointing game", 1),
+        *(Metric(f"loc_{t}", f"Loc at {t} (boxes)", 1) for t in THRESHOLDS),
+        *(Metric(f"iou_{t}", f"IoU at {t} (masks)", 1) for t in THRESHOLDS),
+    )
+
+
+def missing(group: Group, cases: Cases) -> str:
     """Why a group cannot be measured on these images; empty: it can."""
-    example = subjects.load(0)
+    example = cases.load(0)
     if group.needs == MASKS and example.regions is None:
         return f"needs {MASKS}"
     if group.needs == PAIRS and example.instances is None:
         return f"needs {PAIRS}"
-    if group.needs == MOSAICS and not any(subjects.partners):
+    if group.needs == MOSAICS and not any(cases.partners):
         return f"needs {MOSAICS}"
     return ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """How it is measured: what changes the numbers of an image, a layer and a method.
 
@@ -117,16 +118,16 @@ class Settings:
     """
 
     groups: tuple[str, ...]
-    seed: int
+    seed: int = 0
     link: str
-    steps: int
-    deletion_baseline: str
-    insertion_baseline: str
+    steps: int = 16
+    deletion_baseline: str = "zero"
+    insertion_baseline: str = "blur"
     window: int
     stride: int
-    tolerance: float
+    tolerance: float = 0.0
     grid_size: str
-    randomization_steps: int
+    randomization_steps: int = 3
     batch_size: int
 
 
@@ -147,30 +148,30 @@ class Bench:
         return m.class_confidence(self.model, inputs, target, link=s.link, batch_size=s.batch_size)
 
 
-class Case:
+class Shared:
     """One image: what all layers and methods share on it is computed once, when it is first needed."""
 
-    def __init__(self, bench: Bench, subjects: Subjects, index: int) -> None:
+    def __init__(self, bench: Bench, cases: Cases, index: int) -> None:
         self.bench = bench
-        self.subject: Subject = subjects.load(index)
-        self.subjects = subjects
-        self.partners = subjects.partners[index]
-        self.size = tuple(self.subject.inputs.shape[2:])
+        self.case: Case = cases.load(index)
+        self.cases = cases
+        self.partners = cases.partners[index]
+        self.size = tuple(self.case.inputs.shape[2:])
 
     def seed(self, purpose: str) -> int:
-        return image_seed(self.bench.settings.seed, self.subject.name, purpose)
+        return image_seed(self.bench.settings.seed, self.case.name, purpose)
 
     @cached_property
     def confidence(self) -> Tensor:
-        return self.bench.confidence(self.subject.inputs, self.subject.target)
+        return self.bench.confidence(self.case.inputs, self.case.target)
 
     @cached_property
     def occlusion(self) -> Tensor:
-        s, subject = self.bench.settings, self.subject
+        s, case = self.bench.settings, self.case
         return m.occlusion_map(
             self.bench.model,
-            subject.inputs,
-            subject.target,
+            case.inputs,
+            case.target,
             window=s.window,
             stride=s.stride,
             batch_size=s.batch_size,
@@ -181,8 +182,8 @@ class Case:
         """A mosaic with three others, one with two others and the mirrored image, and the cells: the image's own, and
         that of its mirror image in the second mosaic."""
         assert self.partners is not None
-        image = self.subject.inputs
-        others = [self.subjects.load(index).inputs for index in self.partners]
+        image = self.case.inputs
+        others = [self.cases.load(index).inputs for index in self.partners]
         places = torch.randperm(4, generator=Generator().manual_seed(self.seed("mosaic"))).tolist()
         one = self._mosaic([image, *others], places)
         two = self._mosaic([image, image.flip(-1), *others[:2]], places)
@@ -198,13 +199,13 @@ class Case:
 class Trial:
     """One map: an image, a layer and a method."""
 
-    case: Case
+    shared: Shared
     layer: str
     method: Method
 
     def explain(self, model: nn.Module, inputs: Tensor, purpose: str) -> Tensor:
         layer = model.get_submodule(self.layer)
-        return self.method.explain(model, layer, inputs, self.case.subject.target, self.case.seed(purpose)).detach()
+        return self.method.explain(model, layer, inputs, self.shared.case.target, self.shared.seed(purpose)).detach()
 
 
 def measure(trial: Trial) -> dict[str, float]:
@@ -212,38 +213,37 @@ def measure(trial: Trial) -> dict[str, float]:
 
     The confidence on the explanation map, from which `win` comes, is part of it as `explained`.
     """
-    attributions = trial.explain(trial.case.bench.model, trial.case.subject.inputs, "noise")
-    maps = m.image_maps(attributions, trial.case.size)
+    attributions = trial.explain(trial.shared.bench.model, trial.shared.case.inputs, "noise")
+    maps = m.image_maps(attributions, trial.shared.size)
     found: dict[str, float] = {}
-    for group in trial.case.bench.settings.groups:
+    for group in trial.shared.bench.settings.groups:
         found |= _MEASURES[group](trial, attributions, maps)
     return found
 
 
 def _drop(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
-    case = trial.case
-    explained = case.bench.confidence(
-        m.explanation_inputs(case.subject.inputs, m.unit_range(maps)), case.subject.target
-    )
+    shared, case = trial.shared, trial.shared.case
+    explained = shared.bench.confidence(m.explanation_inputs(case.inputs, m.unit_range(maps)), case.target)
     return {
         "explained": float(explained),
-        "average_drop": float(m.average_drop(case.confidence, explained)),
-        "increase": float(m.increase_in_confidence(case.confidence, explained)),
+        "average_drop": float(m.average_drop(shared.confidence, explained)),
+        "increase": float(m.increase_in_confidence(shared.confidence, explained)),
     }
 
 
 def _curves(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
-    case, s = trial.case, trial.case.bench.settings
+    bench, case = trial.shared.bench, trial.shared.case
+    s = bench.settings
     areas = {}
     for name, curve, baseline in (
         ("deletion", m.deletion_curve, s.deletion_baseline),
         ("insertion", m.insertion_curve, s.insertion_baseline),
     ):
         values = curve(
-            case.bench.model,
-            case.subject.inputs,
+            bench.model,
+            case.inputs,
             maps,
-            case.subject.target,
+            case.target,
             steps=s.steps,
             baseline=baseline,
             link=s.link,
@@ -254,7 +254,7 @@ def _curves(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float
 
 
 def _occlusion(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
-    return {"occlusion": float(m.spearman(maps, trial.case.occlusion))}
+    return {"occlusion": float(m.spearman(maps, trial.shared.occlusion))}
 
 
 def _sparseness(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
@@ -262,35 +262,35 @@ def _sparseness(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, f
 
 
 def _randomization(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
-    others = (trial.explain(model, trial.case.subject.inputs, "noise") for _, model in trial.case.bench.randomized)
+    others = (trial.explain(model, trial.shared.case.inputs, "noise") for _, model in trial.shared.bench.randomized)
     return {f"randomization_{k}": float(m.spearman(attributions, other)) for k, other in enumerate(others, 1)}
 
 
 def _localization(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
-    subject, scaled = trial.case.subject, m.unit_range(maps)
-    assert subject.regions is not None and subject.boxes is not None
+    case, scaled = trial.shared.case, m.unit_range(maps)
+    assert case.regions is not None and case.boxes is not None
     found = {
-        "energy": float(m.energy_inside(maps, subject.regions)),
-        "pointing": float(m.pointing_game(maps, subject.regions, tolerance=trial.case.bench.settings.tolerance)),
+        "energy": float(m.energy_inside(maps, case.regions)),
+        "pointing": float(m.pointing_game(maps, case.regions, tolerance=trial.shared.bench.settings.tolerance)),
     }
-    for threshold in (0, 0.25, 0.5):
-        found[f"loc_{threshold}"] = float(m.localization_score(scaled, subject.boxes, threshold))
-        found[f"iou_{threshold}"] = float(m.localization_score(scaled, subject.regions, threshold))
+    for threshold in THRESHOLDS:
+        found[f"loc_{threshold}"] = float(m.localization_score(scaled, case.boxes, threshold))
+        found[f"iou_{threshold}"] = float(m.localization_score(scaled, case.regions, threshold))
     return found
 
 
 def _instances(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
-    instances = trial.case.subject.instances
+    instances = trial.shared.case.instances
     assert instances is not None
     return {"instance_balance": float(m.instance_balance(maps, instances)) if len(instances) > 1 else float("nan")}
 
 
 def _grid(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
-    if trial.case.partners is None:
+    if trial.shared.partners is None:
         return dict.fromkeys(("grid", "grid_two", "grid_balance"), float("nan"))
-    one, two, (own, mirrored) = trial.case.mosaics
+    one, two, (own, mirrored) = trial.shared.mosaics
     cells = m.cell_masks(one.shape[2:]).to(one.device)
-    model, size = trial.case.bench.model, tuple(one.shape[2:])
+    model, size = trial.shared.bench.model, tuple(one.shape[2:])
     on_one, on_two = (m.image_maps(trial.explain(model, x, "mosaic"), size) for x in (one, two))
     return {
         "grid": float(m.instance_shares(on_one, cells)[0, own]),

@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from captum_sgcampp.evaluation.measures import Group, Metric
+from captum_sgcampp._version import __version__
+from captum_sgcampp.evaluation.cases import Cases
+from captum_sgcampp.evaluation.measures import Bench, Group, Metric, Settings
 from captum_sgcampp.evaluation.summary import Row
+from captum_sgcampp.vision.classifiers import Classifier
 
 SIGNIFICANT = 0.05
 BETTER = {1: "higher is better", -1: "lower is better", 0: "a description"}
@@ -50,6 +53,34 @@ def table(
             found = [row for row in rows if row.layer == layer and row.metric in {m.name for m in group.metrics}]
             lines += [f"### {name}", "", *_group_table(found, group.metrics, most), ""] if found else []
     return "\n".join(lines).rstrip() + "\n"
+
+
+def head(classifier: Classifier, cases: Cases, settings: Settings) -> list[str]:
+    """What was measured, in one line."""
+    s = settings
+    of_groups = {
+        "curves": f"curves: {s.steps} steps, deletion to {s.deletion_baseline}, insertion from {s.insertion_baseline}",
+        "occlusion": f"occlusion of {s.window} x {s.window} pixels, stride {s.stride}",
+        "localization": f"pointing game with a tolerance of {s.tolerance:g} pixels",
+        "grid": f"mosaics of {s.grid_size} size",
+    }
+    parts = [f"{classifier.name} on {cases.kind}", f"confidence by {s.link}", f"seed {s.seed}"]
+    parts += [text for name, text in of_groups.items() if name in s.groups]
+    return [f"{'; '.join(parts)}; captum_sgcampp {__version__}."]
+
+
+def notes(bench: Bench) -> list[str]:
+    """What single metrics need to be understood."""
+    lines = [
+        "Average drop, increase and win: the normalised image times the map scaled to [0, 1], as torchcam does it; "
+        "what the map leaves out becomes the mean colour.",
+    ]
+    if "randomization" in bench.settings.groups:
+        names = "; ".join(
+            f"{number}: from the top down to {name}" for number, (name, _) in enumerate(bench.randomized, 1)
+        )
+        lines.append(f"Similarity after randomisation: rank correlation with the map of a model drawn anew ({names}).")
+    return lines
 
 
 def _group_table(rows: Sequence[Row], metrics: Sequence[Metric], most: int) -> list[str]:

@@ -21,7 +21,7 @@ class Row:
     """One metric of one method at one layer, over the images for which it has a value.
 
     Attributes:
-        layer, method, metric: what is summarised.
+        layer, method, metric: what is summarized.
         n: images.
         mean, low, high: mean with its 95 % bootstrap interval.
         paired: images for which method and reference both have a value.
@@ -44,13 +44,13 @@ class Row:
     p_holm: float = math.nan
 
 
-def summarise(records: Iterable[Record], metrics: Sequence[Metric], reference: str) -> list[Row]:
+def summarize(records: Iterable[Record], metrics: Sequence[Metric], reference: str) -> list[Row]:
     """One row per layer, method and metric, in the order of the records and the metrics.
 
     Args:
 
         records: all of one run; the images in the same order for every layer and method.
-        metrics: what is summarised.
+        metrics: what is summarized.
         reference: the method that the others are compared with.
     """
     table: dict[tuple[str, str], dict[str, Record]] = {}

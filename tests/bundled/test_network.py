@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from captum_sgcampp.bundled import CLASSES, Scene, ShapesVGG, draw_scene, load_shapes_vgg, preprocess
-from captum_sgcampp.bundled.network import WEIGHTS, read_network
-from captum_sgcampp.bundled.train import Settings, _TrainingNetwork, save, train
-
-QUICK = Settings(scenes=16, epochs=2)
+from captum_sgcampp.bundled.network import WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -105,38 +101,3 @@ def test_explanations_show_both_objects_of_a_class(network: ShapesVGG) -> None:
     scenes = [draw_scene(seed, classes=[seed % 8, seed % 8, (seed + 1 + seed // 8) % 8]) for seed in range(40)]
     shares = np.mean([both_light_up(network, scene) for scene in scenes])
     assert shares >= 0.85
-
-
-def test_training_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    before = torch.get_rng_state()
-    lines: list[str] = []
-    first = train(QUICK, lines.append)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert len(lines) == 3 and "drew 16 scenes" in lines[0] and "epoch 2/2" in lines[2]
-    torch.manual_seed(2)
-    for name in ("first", "again", "other"):
-        settings = Settings(seed=1, scenes=16, epochs=2) if name == "other" else QUICK
-        save(first if name == "first" else train(settings, lines.append), tmp_path / name)
-    files = {name: (tmp_path / name).read_bytes() for name in ("first", "again", "other")}
-    assert files["first"] == files["again"] != files["other"]
-    loaded = read_network(files["first"])
-    for name, value in first.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], value.half().float())
-
-
-def test_folding_batch_norm_keeps_the_logits() -> None:
-    model = _TrainingNetwork()
-    images = torch.randn(4, 3, 128, 128)
-    with torch.no_grad():
-        for _ in range(5):
-            model.train()(images)
-        expected, _ = model.eval()(images)
-        found = model.finished()(images)
-    assert torch.allclose(found, expected, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("options", [{"seed": -1}, {"seed": 1000}, {"scenes": 15}, {"scenes": 1_000_001}])
-def test_training_refuses_what_it_cannot_do(options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="must lie between"):
-        Settings(**options)  # type: ignore[arg-type]

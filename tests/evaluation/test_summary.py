@@ -9,7 +9,7 @@ import pytest
 from captum_sgcampp.evaluation.measures import Group, Metric
 from captum_sgcampp.evaluation.records import Record
 from captum_sgcampp.evaluation.report import figure, table
-from captum_sgcampp.evaluation.summary import summarise
+from captum_sgcampp.evaluation.summary import summarize
 
 METRICS = (Metric("energy", "energy", 1), Metric("win", "win", 1))
 
@@ -24,7 +24,7 @@ OTHER = records("b", [math.nan] + [0.1 * k + 0.2 for k in range(1, 10)], [0.6, 0
 
 
 def test_differences_are_taken_on_the_images_where_both_have_a_value() -> None:
-    rows = {(row.method, row.metric): row for row in summarise([*REFERENCE, *OTHER], METRICS, "a")}
+    rows = {(row.method, row.metric): row for row in summarize([*REFERENCE, *OTHER], METRICS, "a")}
     assert ("a", "win") not in rows
     energy = rows["b", "energy"]
     assert (energy.n, energy.paired) == (9, 9)
@@ -37,7 +37,7 @@ def test_differences_are_taken_on_the_images_where_both_have_a_value() -> None:
 
 
 def test_the_table_marks_what_is_significant_and_counts_what_is_missing() -> None:
-    rows = summarise([*REFERENCE, *OTHER], METRICS, "a")
+    rows = summarize([*REFERENCE, *OTHER], METRICS, "a")
     text = table(rows, {"drop": Group("", METRICS)}, "a", ["head"], {"grid": "needs mosaics"}, ["A note."])
     line = next(line for line in text.splitlines() if line.startswith("| b |"))
     assert "0.700" in line and " ^ (9)" in line
@@ -46,7 +46,7 @@ def test_the_table_marks_what_is_significant_and_counts_what_is_missing() -> Non
 
 
 def test_the_figure_has_one_panel_per_metric_and_one_line_per_method() -> None:
-    rows = summarise([*REFERENCE, *OTHER], METRICS, "a")
+    rows = summarize([*REFERENCE, *OTHER], METRICS, "a")
     panels = [axes for axes in figure(rows, METRICS).axes if axes.axison]
     assert [panel.get_title() for panel in panels] == ["energy (higher is better)", "win (higher is better)"]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == ["a", "b"]

@@ -1,9 +1,8 @@
-"""The command line: pictures, choices, messages and exit statuses."""
+"""The command `explain`: pictures, choices and messages."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,24 +16,13 @@ from safetensors.torch import save_file
 
 from captum_sgcampp import LayerSmoothGradCamPlusPlus
 from captum_sgcampp.bundled import CLASSES, draw_scene
-from captum_sgcampp.cli import main
 from captum_sgcampp.vision.classifiers import load_classifier, read_state
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """`run("explain", ...)`: exit status, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return command
+def run(command: Any) -> Any:
+    """`run(...)`: exit status, standard output, standard error of `explain`."""
+    return partial(command, "explain")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +35,7 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_without_arguments_it_explains_a_bundled_scene(run: Any, tmp_path: Path) -> None:
-    status, out, err = run("explain")
+    status, out, err = run()
     assert (status, err) == (0, "")
     picture = Image.open(tmp_path / "explanation.png")
     assert picture.width > 1000 and np.asarray(picture.convert("L")).std() > 20
@@ -58,7 +46,7 @@ def test_images_targets_methods_and_raw_maps(run: Any, tmp_path: Path) -> None:
     for seed, name in enumerate(["a b.png", "Ünï 图.png"]):
         Image.fromarray(draw_scene(seed, classes=[1, 2]).image).save(tmp_path / name)
     status, out, err = run(
-        "explain", "a b.png", "Ünï 图.png", "--target", "1", CLASSES[2].upper(), "top:2", "--method",
+        "a b.png", "Ünï 图.png", "--target", "1", CLASSES[2].upper(), "top:2", "--method",
         "grad-cam++", "smooth-grad-cam++", "--nt-samples", 3, "--noise-level", 0.1, "--seed", 5,
         "--out", "x.jpg", "--save-maps", "maps",
     )  # fmt: skip
@@ -79,13 +67,13 @@ def test_images_targets_methods_and_raw_maps(run: Any, tmp_path: Path) -> None:
 
 def test_selection_of_feature_maps_and_of_a_box(run: Any, tmp_path: Path) -> None:
     status, out, _ = run(
-        "explain", "--feature-maps", "top:2", "5", "--box", "0,0,64,128", "--nt-samples", 2, "--save-maps", "maps"
+        "--feature-maps", "top:2", "5", "--box", "0,0,64,128", "--nt-samples", 2, "--save-maps", "maps"
     )
     assert status == 0 and "feature maps with the largest" in out
     for path in (tmp_path / "maps").glob("*.npy"):
         values = np.load(path)
         assert not values[:, values.shape[1] // 2 :].any()
-    assert run("explain", "--neurons", "0:2,:", "--method", "grad-cam++")[0] == 0
+    assert run("--neurons", "0:2,:", "--method", "grad-cam++")[0] == 0
 
 
 @pytest.mark.parametrize("name", ["mine.pt", "mine.safetensors"])
@@ -96,7 +84,7 @@ def test_a_users_resnet_of_its_own_classes(run: Any, resnet: Path, tmp_path: Pat
         (tmp_path / name).write_bytes(resnet.read_bytes())
     Image.fromarray(draw_scene(0).image).save(tmp_path / "image.png")
     status, out, err = run(
-        "explain", "image.png", "--model", "resnet18", "--weights", name, "--nt-samples", 1, "--target", "class 7"
+        "image.png", "--model", "resnet18", "--weights", name, "--nt-samples", 1, "--target", "class 7"
     )
     assert (status, err) == (0, "")
     assert "layer: layer4" in out and "layer3 is shown beside it" in out and "class 7" in out
@@ -104,7 +92,7 @@ def test_a_users_resnet_of_its_own_classes(run: Any, resnet: Path, tmp_path: Pat
 
 def test_a_real_network_and_photograph(run: Any, zoo: ModuleType, tmp_path: Path) -> None:
     status, out, err = run(
-        "explain", zoo.HERE / "imagenet" / "0292.jpg", "--model", "squeezenet1_1", "--weights",
+        zoo.HERE / "imagenet" / "0292.jpg", "--model", "squeezenet1_1", "--weights",
         zoo.HERE / "models" / "squeezenet1_1.safetensors", "--nt-samples", 2, "--layer", "features.9",
     )  # fmt: skip
     assert (status, err) == (0, "")
@@ -112,36 +100,34 @@ def test_a_real_network_and_photograph(run: Any, zoo: ModuleType, tmp_path: Path
 
 
 WRONG: list[tuple[list[str], int, str]] = [
-    (["explain", "missing.png"], 3, "missing.png"),
-    (["explain", "text.png"], 3, "text.png"),
-    (["explain", "--target", "unicorn"], 2, "target: expected"),
-    (["explain", "--target", "99"], 2, "target: expected"),
-    (["explain", "--target", "top:0"], 2, "--target: expected"),
-    (["explain", "--target", "top:many"], 2, "--target: expected"),
-    (["explain", "--layer", "nowhere"], 2, "--layer: expected"),
-    (["explain", "--nt-samples", "0"], 2, "nt_samples: expected"),
-    (["explain", "--nt-samples", "three"], 2, "invalid int"),
-    (["explain", "--noise-level", "-1"], 2, "noise_level: expected"),
-    (["explain", "--noise-level", "nan"], 2, "noise_level: expected"),
-    (["explain", "--method", "lime"], 2, "invalid choice"),
-    (["explain", "--feature-maps", "1000"], 2, "feature_maps: expected"),
-    (["explain", "--feature-maps", "top:1000"], 2, "--feature-maps: expected"),
-    (["explain", "--feature-maps", "all"], 2, "--feature-maps: expected"),
-    (["explain", "--neurons", "1:2"], 2, "neurons: expected"),
-    (["explain", "--neurons", "a:b,c:d"], 2, "--neurons: expected"),
-    (["explain", "--box", "1,2,3"], 2, "--box: expected"),
-    (["explain", "--box", "5,5,900,900"], 2, "box: expected"),
-    (["explain", "--box", "0,0,9,9", "--neurons", "0:1,0:1"], 2, "--neurons: expected"),
-    (["explain", "--out", "no/such/folder/x.png"], 3, "--out: expected"),
-    (["explain", "--out", "x.doc"], 2, "--out: expected"),
-    (["explain", "ok.png", "--model", "resnet999"], 2, "model: expected"),
-    (["explain", "--model", "resnet18"], 2, "IMAGE: expected"),
-    (["explain", "ok.png", "--model", "resnet18", "--weights", "none.pt"], 3, "weights: expected"),
-    (["explain", "ok.png", "--model", "resnet18", "--weights", "text.png"], 2, "weights: expected"),
-    (["explain", "ok.png", "--weights", "text.png"], 2, "weights: expected"),
-    (["explain", "--device", "quantum"], 2, "--device: expected"),
-    (["explode"], 2, "invalid choice"),
-    ([], 2, "COMMAND"),
+    (["missing.png"], 3, "missing.png"),
+    (["text.png"], 3, "text.png"),
+    (["--target", "unicorn"], 2, "target: expected"),
+    (["--target", "99"], 2, "target: expected"),
+    (["--target", "top:0"], 2, "--target: expected"),
+    (["--target", "top:many"], 2, "--target: expected"),
+    (["--layer", "nowhere"], 2, "--layer: expected"),
+    (["--nt-samples", "0"], 2, "nt_samples: expected"),
+    (["--nt-samples", "three"], 2, "invalid int"),
+    (["--noise-level", "-1"], 2, "noise_level: expected"),
+    (["--noise-level", "nan"], 2, "noise_level: expected"),
+    (["--method", "lime"], 2, "invalid choice"),
+    (["--feature-maps", "1000"], 2, "feature_maps: expected"),
+    (["--feature-maps", "top:1000"], 2, "--feature-maps: expected"),
+    (["--feature-maps", "all"], 2, "--feature-maps: expected"),
+    (["--neurons", "1:2"], 2, "neurons: expected"),
+    (["--neurons", "a:b,c:d"], 2, "--neurons: expected"),
+    (["--box", "1,2,3"], 2, "--box: expected"),
+    (["--box", "5,5,900,900"], 2, "box: expected"),
+    (["--box", "0,0,9,9", "--neurons", "0:1,0:1"], 2, "--neurons: expected"),
+    (["--out", "no/such/folder/x.png"], 3, "--out: expected"),
+    (["--out", "x.doc"], 2, "--out: expected"),
+    (["ok.png", "--model", "resnet999"], 2, "model: expected"),
+    (["--model", "resnet18"], 2, "IMAGE: expected"),
+    (["ok.png", "--model", "resnet18", "--weights", "none.pt"], 3, "weights: expected"),
+    (["ok.png", "--model", "resnet18", "--weights", "text.png"], 2, "weights: expected"),
+    (["ok.png", "--weights", "text.png"], 2, "weights: expected"),
+    (["--device", "quantum"], 2, "--device: expected"),
 ]
 
 
@@ -159,9 +145,9 @@ def test_mistakes_give_one_line_and_their_exit_status(
 
 def test_weights_of_another_model_are_refused(run: Any, resnet: Path, tmp_path: Path) -> None:
     Image.new("RGB", (50, 50)).save(tmp_path / "ok.png")
-    status, _, err = run("explain", "ok.png", "--model", "vgg11", "--weights", resnet)
+    status, _, err = run("ok.png", "--model", "vgg11", "--weights", resnet)
     assert status == 2 and "weights: expected weights of vgg11" in err
-    status, _, err = run("explain", "ok.png", "--model", "resnet50", "--weights", resnet)
+    status, _, err = run("ok.png", "--model", "resnet50", "--weights", resnet)
     assert status == 2 and "weights: expected weights of resnet50" in err
 
 
@@ -174,8 +160,3 @@ def test_pickles_with_code_in_them_are_not_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^weights: expected"):
         read_state(tmp_path / "evil.pt")
     assert not (tmp_path / "written").exists()
-
-
-def test_module_can_be_run_with_python_m() -> None:
-    result = subprocess.run([sys.executable, "-m", "captum_sgcampp", "--version"], capture_output=True, text=True)
-    assert result.returncode == 0 and result.stdout.startswith("captum-sgcampp ")

@@ -13,16 +13,18 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from captum_sgcampp.bundled import Scene, draw_scene
-from captum_sgcampp.bundled.evaluate import evaluation_seeds
 from captum_sgcampp.metrics import sample_mosaics
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.images import read_image
 
+# Evaluation with seed 0 draws its scenes from here on; all seeds of training scenes are smaller.
+FIRST_EVALUATION_SEED = 3_000_000_000
+SEEDS_PER_RUN = 1_000_000  # how far the scenes of two evaluation seeds are apart; more cannot be asked for
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
-class Subject:
+class Case:
     """One image and the class to explain.
 
     Attributes:
@@ -43,13 +45,13 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Subjects:
+class Cases:
     """All that is explained; images are read when they are asked for.
 
     Attributes:
         names: one per image.
         targets: class of each.
-        load: gives a subject by its number.
+        load: gives a case by its number.
         partners: for each image three others of other classes for a mosaic, where there are enough.
         kind: what the table calls them.
         files: where the images come from, for those that come from files.
@@ -58,7 +60,7 @@ class Subjects:
 
     names: Sequence[str]
     targets: Sequence[int]
-    load: Callable[[int], Subject]
+    load: Callable[[int], Case]
     partners: Sequence[tuple[int, int, int] | None]
     kind: str
     files: Sequence[Path] = ()
@@ -84,7 +86,7 @@ def image_seed(seed: int, *parts: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
-def folder_subjects(
+def folder_cases(
     classifier: Classifier,
     folder: Path,
     *,
@@ -93,7 +95,7 @@ def folder_subjects(
     seed: int,
     device: torch.device,
     limit: int | None = None,
-) -> Subjects:
+) -> Cases:
     """The images of a folder in the order of their names.
 
     Args:
@@ -113,17 +115,17 @@ def folder_subjects(
     mask_paths = [] if masks is None else [_mask_path(masks, path) for path in paths]
     targets = [_target(classifier, path, target_from_name, device) for path in paths]
 
-    def load(index: int) -> Subject:
+    def load(index: int) -> Case:
         path = paths[index]
         inputs = classifier.prepare(read_image(path)).to(device)
         if not mask_paths:
-            return Subject(path.name, inputs, targets[index])
+            return Case(path.name, inputs, targets[index])
         region = _mask(classifier, mask_paths[index]).to(device)
-        return Subject(path.name, inputs, targets[index], region[None], _box(region)[None])
+        return Case(path.name, inputs, targets[index], region[None], _box(region)[None])
 
     partners = sample_mosaics(targets, Generator().manual_seed(seed))
     names = [path.name for path in paths]
-    return Subjects(names, targets, load, partners, f"{len(paths)} images", paths, mask_paths)
+    return Cases(names, targets, load, partners, f"{len(paths)} images", paths, mask_paths)
 
 
 def _mask_path(masks: Path, image: Path) -> Path:
@@ -158,7 +160,7 @@ def _box(region: Tensor) -> Tensor:
     return box
 
 
-def scene_subjects(classifier: Classifier, count: int, seed: int, device: torch.device) -> Subjects:
+def scene_cases(classifier: Classifier, count: int, seed: int, device: torch.device) -> Cases:
     """Fresh scenes of the bundled generator. In each the class with the most objects is explained (the first drawn of
     them), whatever the network thinks; their exact masks are known.
 
@@ -171,15 +173,28 @@ def scene_subjects(classifier: Classifier, count: int, seed: int, device: torch.
     seeds = evaluation_seeds(seed, count)
     targets = [_most_frequent(draw_scene(number)) for number in seeds]
 
-    def load(index: int) -> Subject:
+    def load(index: int) -> Case:
         scene = draw_scene(seeds[index])
         instances = torch.from_numpy(scene.masks[[c == targets[index] for c in scene.classes]]).to(device)
         boxes = torch.stack([_box(instance) for instance in instances]).any(0)
         inputs = classifier.prepare(Image.fromarray(scene.image)).to(device)
         name = f"scene {seeds[index]}"
-        return Subject(name, inputs, targets[index], instances.any(0)[None], boxes[None], instances)
+        return Case(name, inputs, targets[index], instances.any(0)[None], boxes[None], instances)
 
-    return Subjects([f"scene {number}" for number in seeds], targets, load, [None] * count, f"{count} scenes")
+    return Cases([f"scene {number}" for number in seeds], targets, load, [None] * count, f"{count} scenes")
+
+
+def evaluation_seeds(seed: int, count: int) -> range:
+    """Seeds of the scenes of one evaluation, none of which any training draws.
+
+    Args:
+        seed: of the evaluation, 0 or larger.
+        count: number of scenes, at most a million.
+    """
+    if seed < 0 or not 1 <= count <= SEEDS_PER_RUN:
+        raise ValueError(f"seed must be 0 or larger and scenes 1 to {SEEDS_PER_RUN}, got {seed} and {count}")
+    first = FIRST_EVALUATION_SEED + seed * SEEDS_PER_RUN
+    return range(first, first + count)
 
 
 def _most_frequent(scene: Scene) -> int:

@@ -1,9 +1,8 @@
-r"""
-Measures the bundled network on scenes that it was not trained on.
+"""Measures the bundled network on scenes that it was not trained on.
 
-    python -m captum_sgcampp.bundled.evaluate --scenes 2000
+The measure is the average precision of every class, and its mean over the classes.
 
-The measure is the average precision of every class and its mean over the classes.
+    python evaluate.py --scenes 2000
 """
 
 from __future__ import annotations
@@ -20,28 +19,20 @@ from torch import nn
 
 from captum_sgcampp.bundled.network import load_shapes_vgg, normalise, read_network
 from captum_sgcampp.bundled.scenes import CLASSES, Scene, draw_scenes
-
-__all__ = ["FIRST_EVALUATION_SEED", "average_precision", "evaluate", "evaluation_seeds"]
-
-FIRST_EVALUATION_SEED = 3_000_000_000
-"""Evaluation with seed 0 draws its scenes from this seed on; all training seeds are smaller."""
-
-SEEDS_PER_RUN = 1_000_000
-"""How far the scenes of two evaluation seeds are apart; more scenes cannot be asked for."""
+from captum_sgcampp.evaluation.cases import evaluation_seeds
 
 
 def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
-    r"""
-    Average precision: the sum over the thresholds of the precision, weighted by how much the
-    recall rises there. Nothing is interpolated, and equal scores share one threshold.
+    """Average precision: the sum over the thresholds of the precision, weighted by how much the recall rises there.
+
+    Nothing is interpolated, and equal scores share one threshold.
 
     Args:
-
-        labels (array_like): 1 for a positive sample, 0 for a negative one, of shape (samples,).
-        scores (array_like): Higher for samples that are more likely positive, of shape (samples,).
+        labels: `(samples,)`, 1 for a positive sample, 0 for a negative one.
+        scores: `(samples,)`, higher for samples that are more likely positive.
 
     Returns:
-        *float*: From 0 to 1; NaN where no sample is positive.
+        From 0 to 1; NaN where no sample is positive.
 
     Examples::
 
@@ -61,22 +52,11 @@ def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
 
 
 def evaluate(network: nn.Module, scenes: Iterable[Scene]) -> list[float]:
-    r"""
-    Measures a network.
+    """Average precision of every class, from 0 to 1; NaN for a class that no scene holds.
 
     Args:
-
-        network (nn.Module): Network from normalised images to logits, in evaluation mode.
-        scenes (iterable of Scene): Scenes to judge, of 128 x 128 pixels.
-
-    Returns:
-        *list[float]*: Average precision of every class in :data:`CLASSES`, from 0 to 1; NaN for a
-        class that no scene holds.
-
-    Examples::
-
-        >>> precisions = evaluate(load_shapes_vgg(), draw_scenes(range(500)))
-        >>> mean = sum(precisions) / len(precisions)
+        network: from normalized images to logits, in evaluation mode.
+        scenes: to judge, of 128 x 128 pixels.
     """
     labels, scores = [], []
     for batch in _batches(scenes, 64):
@@ -84,24 +64,6 @@ def evaluate(network: nn.Module, scenes: Iterable[Scene]) -> list[float]:
         scores.append(_logits(network, batch))
     columns = zip(np.concatenate(labels).T, np.concatenate(scores).T, strict=True)
     return [average_precision(label, score) for label, score in columns]
-
-
-def evaluation_seeds(seed: int, count: int) -> range:
-    r"""
-    Seeds of the scenes of one evaluation, none of which any training draws.
-
-    Args:
-
-        seed (int): Seed of the evaluation, 0 or larger.
-        count (int): Number of scenes, at most a million.
-
-    Returns:
-        *range*: The seeds.
-    """
-    if seed < 0 or not 1 <= count <= SEEDS_PER_RUN:
-        raise ValueError(f"seed must be 0 or larger and scenes 1 to {SEEDS_PER_RUN}, got {seed} and {count}")
-    first = FIRST_EVALUATION_SEED + seed * SEEDS_PER_RUN
-    return range(first, first + count)
 
 
 def _batches(scenes: Iterable[Scene], size: int) -> Iterator[list[Scene]]:
@@ -117,21 +79,13 @@ def _logits(network: nn.Module, batch: Sequence[Scene]) -> npt.NDArray[np.float3
     return logits
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    r"""
-    Measures from the command line and prints the figures.
-
-    Args:
-
-        arguments (sequence of str, optional): Command line without the program's name. If None,
-                    that of the process.
-                    Default: None
-    """
-    parser = argparse.ArgumentParser(description="Measure the bundled network.")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=2000, help="number of scenes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="0 or larger (default: %(default)s)")
     parser.add_argument("--weights", type=Path, help="file of other weights (default: the bundled ones)")
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args(argv)
     network = read_network(chosen.weights.read_bytes()) if chosen.weights else load_shapes_vgg()
     precisions = evaluate(network, draw_scenes(evaluation_seeds(chosen.seed, chosen.scenes)))
     for name, precision in zip(CLASSES, precisions, strict=True):

@@ -10,7 +10,7 @@ import pytest
 nbformat = pytest.importorskip("nbformat", reason="notebooks need the extra 'test'")
 nbclient = pytest.importorskip("nbclient", reason="notebooks need the extra 'test'")
 
-FOLDER = Path(__file__).resolve().parents[1] / "tutorials"
+FOLDER = Path(__file__).resolve().parents[2] / "tutorials"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 

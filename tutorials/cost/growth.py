@@ -1,30 +1,31 @@
-"""How the cost grows with the noisy copies, the batch, the targets and the layers of one call."""
+"""How the cost grows with the noisy samples, the batch, the targets and the layers of one call.
+
+Prints tables in Markdown and draws a plot.
+
+    python growth.py --threads 2 --network mobilenet_v2:features.18,features.14,features.7 --out growth.png
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from setting import Setting, compiled_if_asked_for, model_and_images, parsed, parser
+from tables import markdown, summary
+from timing import Runs, bare_runs, interleaved, quicker, ratio, repeated
 from torch import Tensor, nn
 
-from captum_sgcampp.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCamPlusPlus
-from captum_sgcampp.benchmark.speed import (
-    Setting,
-    bare_inference,
-    compiled_if_asked_for,
-    interleaved,
-    machine,
-    markdown,
-    model_and_images,
-)
+from captum_sgcampp import LayerSmoothGradCamPlusPlus
 
 # What grows, and its values.
 AXES: dict[str, tuple[int, ...]] = {
-    "noisy copies": (1, 2, 4, 8, 16, 32, 64),
+    "noisy samples": (1, 2, 4, 8, 16, 32, 64),
     "images": (1, 2, 4, 8),
     "targets": (1, 2, 5, 10, 20),
     "layers": (1, 2, 3),
@@ -38,7 +39,7 @@ class Point(NamedTuple):
     Attributes:
         value: of what grows.
         seconds: of Smooth Grad-CAM++.
-        bare: of bare inference of the same images.
+        bare: of bare inference of the same images, the better of one batch and batches of three.
         ratio: median over the rounds of the seconds divided by those at the first value.
     """
 
@@ -63,21 +64,17 @@ def grow(network: str, layers: list[str], axis: str, setting: Setting) -> list[P
     model, images = model_and_images(network, most)
     modules = [model.get_submodule(name) for name in layers]
     model = compiled_if_asked_for(model, setting)
-    runs: dict[str, Callable[[], object]] = {}
+    runs: Runs = {}
     for value in values:
         runs[f"ours {value}"] = _call(model, modules, images, axis, value, setting)
-        runs[f"bare {value}"] = _bare(model, images, axis, value, setting)
+        runs |= bare_runs(model, _inferred(images, axis, value, setting), f"bare {value}")
     seconds = interleaved(runs, setting)
-    first = seconds[f"ours {values[0]}"]
-    return [
-        Point(
-            value,
-            statistics.median(seconds[f"ours {value}"]),
-            statistics.median(seconds[f"bare {value}"]),
-            statistics.median(a / b for a, b in zip(seconds[f"ours {value}"], first, strict=True)),
-        )
-        for value in values
-    ]
+    return [_point(value, values[0], seconds) for value in values]
+
+
+def _point(value: int, first: int, seconds: dict[str, list[float]]) -> Point:
+    ours, bare = seconds[f"ours {value}"], quicker(seconds, f"bare {value}")
+    return Point(value, statistics.median(ours), statistics.median(bare), ratio(ours, seconds[f"ours {first}"]))
 
 
 def _call(
@@ -86,19 +83,19 @@ def _call(
     method = LayerSmoothGradCamPlusPlus(model, modules[::-1][:value] if axis == "layers" else modules[0])
     inputs = images[:value] if axis == "images" else images
     targets = list(range(value)) if axis == "targets" else [1]
-    options: dict[str, Any] = {"nt_samples": value if axis == "noisy copies" else setting.nt_samples, "stdevs": 0.1}
+    options: dict[str, Any] = {"nt_samples": value if axis == "noisy samples" else setting.nt_samples, "stdevs": 0.1}
     return lambda: method.attribute_targets(inputs, targets, **options)
 
 
-def _bare(model: nn.Module, images: Tensor, axis: str, value: int, setting: Setting) -> Callable[[], object]:
+def _inferred(images: Tensor, axis: str, value: int, setting: Setting) -> Tensor:
+    """As many images as the call gives to the model."""
     inputs = images[:value] if axis == "images" else images
-    copies = inputs.repeat_interleave((value if axis == "noisy copies" else setting.nt_samples) + 1, 0)
-    return lambda: bare_inference(model, copies)
+    return repeated(inputs, (value if axis == "noisy samples" else setting.nt_samples) + 1, setting)
 
 
 def growth_report(network: str, layers: list[str], points: dict[str, list[Point]], setting: Setting) -> str:
     """The figures as tables in Markdown, with machine and versions."""
-    lines = [machine(setting), "", f"{network}, {', '.join(layers)}."]
+    lines = [summary(setting), "", f"{network}, {', '.join(layers)}."]
     for axis, found in points.items():
         heads = [axis, "seconds", f"/ with {found[0].value}", "/ bare inference"]
         rows = [[str(p.value), f"{p.seconds:.3f}", f"{p.ratio:.2f}", f"{p.seconds / p.bare:.2f}"] for p in found]
@@ -121,3 +118,24 @@ def growth_figure(points: dict[str, list[Point]], title: str) -> Figure:
     figure.axes[0].legend(fontsize=8)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, draw and print."""
+    made = parser(__doc__, "network", "nt-samples", "batch", "size", "rounds", "threads", "device", "mode")
+    made.add_argument("--out", type=Path, required=True, metavar="FILE", help="plot")
+    arguments, setting = parsed(made, argv)
+    network, text = arguments.network[0]
+    layers = text.split(",")
+    points = {}
+    for axis in AXES:
+        print(f"measuring {network} {axis}", file=sys.stderr)
+        points[axis] = grow(network, layers, axis, setting)
+    growth_figure(points, f"{network} {layers[0]}, {setting.nt_samples} noisy samples unless shown").savefig(
+        arguments.out, dpi=120
+    )
+    print(growth_report(network, layers, points, setting))
+
+
+if __name__ == "__main__":
+    main()

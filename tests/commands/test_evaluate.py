@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +16,16 @@ import torch
 from PIL import Image
 
 from captum_sgcampp.bundled import draw_scene
-from captum_sgcampp.cli import main
 from captum_sgcampp.evaluation.records import Records
-from captum_sgcampp.evaluation.subjects import image_seed
 
 QUICK = ("--steps", "3", "--nt-samples", "2", "--randomization-steps", "1", "--stride", "32")
 RESULTS = ("table.md", "summary.csv", "images.csv")
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def run(command: Any) -> Any:
     """`run(...)`: exit status, standard output, standard error of `evaluate`."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        try:
-            status = main(["evaluate", *QUICK, *(str(argument) for argument in arguments)])
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return command
+    return partial(command, "evaluate", *QUICK)
 
 
 @pytest.fixture
@@ -225,13 +214,6 @@ def test_an_images_values_do_not_depend_on_the_other_images(run: Any, tmp_path: 
     assert two.startswith(one)
     of_random_maps = [json.loads(line)["values"]["sparseness"] for line in two.splitlines() if '"random"' in line]
     assert of_random_maps[0] != of_random_maps[1]
-
-
-def test_the_seed_of_an_image_comes_from_its_name_the_purpose_and_the_runs_seed() -> None:
-    seeds = [
-        image_seed(*parts) for parts in ((0, "a", "noise"), (0, "b", "noise"), (0, "a", "grid"), (1, "a", "noise"))
-    ]
-    assert len(set(seeds)) == 4 and image_seed(0, "a", "noise") == seeds[0] and max(seeds) < 2**63
 
 
 def test_a_folder_with_masks_and_a_model_of_ones_own(run: Any, photos: Path, factory: str, tmp_path: Path) -> None:

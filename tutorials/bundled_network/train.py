@@ -1,17 +1,14 @@
-r"""
-Trains the bundled network from nothing but a seed.
+"""Trains the bundled network from nothing but a seed.
 
-    python -m captum_sgcampp.bundled.train --seed 0 --out shapes_vgg.safetensors
+    python train.py --seed 0 --out shapes_vgg.safetensors
 
-The scenes are drawn once at the start and kept in memory; flips, quarter turns and swapped colour
-channels make every epoch see them differently. Two helpers make the training fast and are not
-part of the trained network: batch normalisation, which is folded into the convolutions at the end,
-and a linear layer that has to name the class at every position of the last feature maps. The
-latter also keeps what the network knows about an object at the object's place.
+The scenes are drawn once at the start and kept in memory. Flips, quarter turns and swapped color channels make every
+epoch see them differently. Two helpers make the training fast and are not part of the trained network: batch
+normalization, which is folded into the convolutions at the end, and a linear layer that has to name the class at every
+position of the last feature maps. The latter also keeps what the network knows about an object at the object's place.
 
-No noise is added to the scenes, as it is not in the training of most networks either. A network
-that was trained on noise hardly changes its gradients under it, and would leave Smooth Grad-CAM++
-little to smooth.
+No noise is added to the scenes, as it is not in the training of most networks either. A network that was trained on
+noise hardly changes its gradients under it, and would leave Smooth Grad-CAM++ little to smooth.
 """
 
 from __future__ import annotations
@@ -31,13 +28,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from captum_sgcampp.bundled.network import ShapesVGG, normalise
 from captum_sgcampp.bundled.scenes import CLASSES, SIZE, Scene, draw_scenes
 
-__all__ = ["FIRST_TRAINING_SEED", "Settings", "save", "train"]
-
+# Training with seed 0 draws its scenes from here on; smaller seeds are never trained on.
 FIRST_TRAINING_SEED = 1_000_000_000
-"""Training with seed 0 draws its scenes from this seed on; smaller seeds are never trained on."""
-
-SEEDS_PER_RUN = 1_000_000
-"""How far the scenes of two training seeds are apart; more scenes than this cannot be asked for."""
+SEEDS_PER_RUN = 1_000_000  # how far the scenes of two training seeds are apart; more cannot be asked for
 
 _CELL = 8  # pixels per axis that one position of the last feature maps stands for
 _CELL_COVERAGE = 0.25  # share of a cell that an object has to cover to count as present there
@@ -47,25 +40,14 @@ _NOTHING_WEIGHT = 0.2  # weight of a cell without an object; 1 for all others, w
 
 @dataclass(frozen=True)
 class Settings:
-    r"""
-    What one training run does.
+    """What one training run does.
 
-    Args:
-
-        seed (int, optional): Seed of the scenes, the first weights and the order, 0 to 999.
-                    Default: 0
-        scenes (int, optional): Number of scenes to draw, each about 50 kilobytes of memory.
-                    Default: 10000
-        epochs (int, optional): How often every scene is shown.
-                    Default: 8
-        batch_size (int, optional): Scenes per step.
-                    Default: 16
-        learning_rate (float, optional): Largest learning rate, reached early and then lowered.
-                    Default: 0.003
-
-    Examples::
-
-        >>> quick = Settings(scenes=64, epochs=1)
+    Attributes:
+        seed: of the scenes, the first weights and the order, 0 to 999.
+        scenes: number of scenes to draw, each about 50 kilobytes of memory.
+        epochs: how often every scene is shown.
+        batch_size: scenes per step.
+        learning_rate: the largest, reached early and then lowered.
     """
 
     seed: int = 0
@@ -82,31 +64,19 @@ class Settings:
 
     @property
     def scene_seeds(self) -> range:
-        r"""
-        Returns:
-            *range*: Seeds of the scenes that are trained on.
-        """
+        """Seeds of the scenes that are trained on."""
         first = FIRST_TRAINING_SEED + self.seed * SEEDS_PER_RUN
         return range(first, first + self.scenes)
 
 
 def train(settings: Settings, report: Callable[[str], None] = print) -> ShapesVGG:
-    r"""
-    Trains a network from new weights. PyTorch's random state is left as it was.
+    """A network trained from new weights, in evaluation mode. PyTorch's random state is left as it was.
+
+    The same settings give the same weights on the same machine with the same number of threads.
 
     Args:
-
-        settings (Settings): Seed, amount of data and number of steps.
-        report (Callable, optional): Called with a line of text after the drawing and every epoch.
-                    Default: print
-
-    Returns:
-        *ShapesVGG*: The trained network in evaluation mode. The same settings give the same
-        weights on the same machine with the same number of threads.
-
-    Examples::
-
-        >>> network = train(Settings(scenes=64, epochs=1), report=lambda line: None)
+        settings: seed, amount of data and number of steps.
+        report: called with a line of text after the drawing and every epoch.
     """
     start = time.monotonic()
 
@@ -123,18 +93,7 @@ def train(settings: Settings, report: Callable[[str], None] = print) -> ShapesVG
 
 
 def save(network: ShapesVGG, path: Path) -> None:
-    r"""
-    Saves the weights as float16 in the safetensors format.
-
-    Args:
-
-        network (ShapesVGG): Network to save.
-        path (Path): File to write.
-
-    Examples::
-
-        >>> save(network, Path("shapes_vgg.safetensors"))
-    """
+    """Save the weights as float16 in the safetensors format."""
     save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, path)
 
 
@@ -244,23 +203,15 @@ def _pose(maps: Tensor, turns: int, flip: bool) -> Tensor:
     return turned.flip(-1) if flip else turned
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    r"""
-    Trains from the command line and saves the weights.
-
-    Args:
-
-        arguments (sequence of str, optional): Command line without the program's name. If None,
-                    that of the process.
-                    Default: None
-    """
-    parser = argparse.ArgumentParser(description="Train the bundled network.")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="file to write, in the safetensors format")
     parser.add_argument("--seed", type=int, default=Settings.seed, help="0 to 999 (default: %(default)s)")
     parser.add_argument("--scenes", type=int, default=Settings.scenes, help="scenes to draw (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=Settings.epochs, help="rounds (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args(argv)
     torch.set_num_threads(chosen.threads)
     settings = Settings(chosen.seed, chosen.scenes, chosen.epochs)
     save(train(settings, lambda line: print(line, flush=True)), chosen.out)

@@ -1,0 +1,47 @@
+"""The command line as a whole: how it is started, and what it stands on."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import captum_sgcampp
+
+PACKAGE = Path(captum_sgcampp.__file__).parent
+
+
+@pytest.mark.parametrize(("arguments", "message"), [(["explode"], "invalid choice"), ([], "COMMAND")])
+def test_a_command_must_be_named(command: Any, arguments: list[str], message: str) -> None:
+    status, _, err = command(*arguments)
+    assert status == 2 and message in err and "Traceback" not in err
+
+
+def test_module_can_be_run_with_python_m() -> None:
+    result = subprocess.run([sys.executable, "-m", "captum_sgcampp", "--version"], capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout.startswith("captum-sgcampp ")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError, 2), (TypeError, 2), (FileNotFoundError, 3), (RuntimeError, 1)]
+)
+def test_errors_have_one_line_and_a_status(
+    command: Any, monkeypatch: pytest.MonkeyPatch, error: type[Exception], status: int
+) -> None:
+    def fail(arguments: object) -> None:
+        raise error("argument: expected this, found that")
+
+    monkeypatch.setattr("captum_sgcampp.commands.explain.run", fail)
+    assert command("explain") == (status, "", "captum-sgcampp: error: argument: expected this, found that\n")
+
+
+def test_only_commands_know_about_arguments() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        found = re.findall(
+            r"^ *(?:import|from) (argparse|captum_sgcampp\.commands)", path.read_text("utf-8"), re.MULTILINE
+        )
+        assert not found or path.parent.name == "commands" or path.name == "__main__.py", path
