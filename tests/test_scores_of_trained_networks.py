@@ -25,6 +25,8 @@ from captum_sgcampp.scores import (
     predicted_region,
 )
 
+pytestmark = pytest.mark.slow  # the networks are trained first
+
 BEGIN = len(CLASSES)  # the token in front of a caption
 
 LEFT, RIGHT = 0, 1

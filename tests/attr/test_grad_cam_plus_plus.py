@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+import pytest
 import torch
 from _asserts import close
 from calls import smooth
@@ -42,6 +43,7 @@ def test_results_are_detached_and_inputs_untouched() -> None:
     assert not found.requires_grad and found.grad_fn is None and x.grad is None and x._version == version
 
 
+@pytest.mark.slow
 def test_a_thousand_calls_do_not_grow_memory() -> None:
     model, x = ConvNet(), images(1)
     method = LayerSmoothGradCamPlusPlus(model, model.relu1)

@@ -195,6 +195,7 @@ REAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype, bound", [(torch.float64, 1e-9), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("link, selected", [("exp", False), ("exp", True), ("sigmoid", True), ("softmax", True)])
 @pytest.mark.parametrize("name, layer, photo", REAL)

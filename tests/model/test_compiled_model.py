@@ -152,6 +152,7 @@ def test_nothing_is_computed_for_parameters() -> None:
     assert differentiated == [1]
 
 
+@pytest.mark.slow
 def test_many_models_and_layers_stay_compiled_and_so_does_the_model_of_the_caller(backend: Backend) -> None:
     for _ in range(10):  # torch keeps 8 versions of one code
         model = ConvNet()
@@ -168,6 +169,7 @@ def test_many_models_and_layers_stay_compiled_and_so_does_the_model_of_the_calle
     assert backend.graphs == graphs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["in front", "behind"])
 def test_models_of_several_graphs_run_eagerly_and_stay_compiled_for_the_caller(where: str, backend: Backend) -> None:
     class Broken(ConvNet):
@@ -426,6 +428,7 @@ def test_other_threads_do_not_meet_the_cut(backend: Backend) -> None:
     assert len(seen) == 2 and all(torch.equal(scores, expected) and not scores.requires_grad for scores in seen)
 
 
+@pytest.mark.slow
 def test_models_that_are_not_compiled_do_not_load_the_compiler() -> None:
     program = """
 import sys, torch
@@ -438,6 +441,7 @@ print("torch._dynamo" in sys.modules)
     assert done.stdout.split() == ["False"]
 
 
+@pytest.mark.slow
 def test_models_and_what_they_were_compiled_to_are_freed(backend: Backend) -> None:
     def explain_another(compiled_as: Callable[..., nn.Module]) -> int:
         model = ConvNet()
@@ -463,6 +467,7 @@ def test_guided_maps_of_compiled_models_are_those_of_eager_ones(backend: Backend
     assert backend.graphs == 2  # the map's
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_machine_code_gives_the_same_map(dtype: torch.dtype) -> None:

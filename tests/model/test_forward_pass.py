@@ -276,6 +276,7 @@ def test_sequences_of_checkpoints_are_no_reentrant_ones(expected: Tensor) -> Non
     assert close(smooth(forward, net.relu1, images()), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["autocast", "autocast, channels_last", "bfloat16 model"])
 @pytest.mark.parametrize("layer", ["features.9", "features.12"])
 def test_bfloat16_gives_the_map_of_a_real_network_within_5_percent(zoo: Any, layer: str, way: str) -> None:
