@@ -9,7 +9,9 @@ import torch
 from captum.attr import GuidedBackprop
 from torch import Tensor, nn
 
-from captum_sgcampp import LayerSmoothGradCamPlusPlus
+from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
+
+METHODS = [LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus]
 
 
 def received_rows(model: nn.Module, explain: Any) -> tuple[Any, Tensor]:

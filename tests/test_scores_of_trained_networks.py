@@ -28,7 +28,6 @@ from captum_sgcampp.scores import (
 pytestmark = pytest.mark.slow  # the networks are trained first
 
 BEGIN = len(CLASSES)  # the token in front of a caption
-
 LEFT, RIGHT = 0, 1
 
 

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 from _asserts import left_as_it_was, refused
+from calls import METHODS, seeded
 from networks import ConvNet, TwoInputs, images
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, Softmax
-
-METHODS = [LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus]
 
 NAN, INF = float("nan"), float("inf")
 
@@ -283,7 +282,7 @@ def test_an_exception_inside_the_model_passes_and_leaves_everything_as_it_was(er
     failing = Failing(error, call=2)
     net = ConvNet()
     model = nn.Sequential(*([failing, net] if place == "before" else [net, failing])).eval()
-    generator = torch.Generator().manual_seed(4)
+    generator = seeded(4)
     for context in (torch.enable_grad, torch.no_grad, torch.inference_mode):
         for chosen in (generator, None):
             failing.calls = 0

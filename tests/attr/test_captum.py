@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 import pytest
 import torch
+from calls import METHODS
 from captum.attr import LayerAttribution, LayerGradCam, NoiseTunnel
 from captum.attr import visualization as viz
 from captum.metrics import infidelity, sensitivity_max
@@ -17,9 +18,6 @@ from torch import Tensor, nn
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 
 matplotlib.use("Agg")
-
-
-METHODS = [LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus]
 
 
 def conv_input() -> Tensor:

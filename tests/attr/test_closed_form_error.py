@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from calls import seeded
 from networks import ConvNet, SmallNet, TokensToFeatures, images
 from reference import relative_error, stencil_derivatives
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 
 TARGET = 3
-
 WIDE = {"dtype": torch.float64}
 
 
@@ -48,7 +48,7 @@ def test_error_of_the_closed_form_is_that_of_all_entries() -> None:
 def test_error_of_the_closed_form_is_0_behind_piecewise_linear_heads(score: str, no_shortcuts: None) -> None:
     model, x = ConvNet().double(), images(2).double()
     method = LayerSmoothGradCamPlusPlus(model, model.relu1)
-    found = method.closed_form_error(x, [1, 3], entries=10, score=score, generator=torch.Generator().manual_seed(0))
+    found = method.closed_form_error(x, [1, 3], entries=10, score=score, generator=seeded())
     assert found.entries.tolist() == [10, 10]
     assert all((error < 1e-9).all() for error in found[:-1])
 
@@ -90,7 +90,7 @@ def test_closed_form_error_knows_the_rearranged_tokens_and_rewinds_the_generator
     tokens = LayerGradCamPlusPlus(net, net.tokens, reshape_transform=lambda tensor: tensor.transpose(1, 2))
     first = LayerGradCamPlusPlus(net, net.features_first)
     torch.testing.assert_close(tokens.closed_form_error(x, 1, 99).terms, first.closed_form_error(x, 1, 99).terms)
-    failing, generator = NoThirdDerivative().double(), torch.Generator().manual_seed(5)
+    failing, generator = NoThirdDerivative().double(), seeded(5)
     state = generator.get_state()
     with pytest.raises(RuntimeError, match="derivatives"):
         LayerGradCamPlusPlus(failing, failing.relu1).closed_form_error(images(2).double(), 1, 4, generator)

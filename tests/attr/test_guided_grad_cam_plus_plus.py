@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from _asserts import left_as_it_was
-from calls import guided_backprop
+from calls import guided_backprop, seeded
 from captum.attr import GuidedGradCam, NoiseTunnel
 from networks import ConvNet, TwoInputs, images
 from torch import Tensor, nn
@@ -27,11 +27,11 @@ METHODS = [GuidedGradCamPlusPlus, GuidedSmoothGradCamPlusPlus]
 MAPS = {GuidedGradCamPlusPlus: LayerGradCamPlusPlus, GuidedSmoothGradCamPlusPlus: LayerSmoothGradCamPlusPlus}
 
 
-def seeded(method: Any) -> dict[str, Any]:
+def same_noise(method: Any) -> dict[str, Any]:
     """Arguments that make the noise the same in two calls."""
     if method is GuidedGradCamPlusPlus:
         return {}
-    return {"nt_samples": 4, "noise_level": 0.3, "generator": torch.Generator().manual_seed(3)}
+    return {"nt_samples": 4, "noise_level": 0.3, "generator": seeded(3)}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -44,8 +44,8 @@ def test_it_is_the_product_of_guided_backprop_and_the_upsampled_map(
     options: dict[str, Any] = {"feature_maps": [0, 1, 3], "bound_alpha": True, "attribute_to_layer_input": True}
     with left_as_it_was(model), warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = method(model, model.pool).attribute(x, [1, 3], interpolate_mode=mode, **options, **seeded(method))
-    maps = MAPS[method](model, model.pool).attribute(x, [1, 3], relu_attributions=True, **options, **seeded(method))
+        found = method(model, model.pool).attribute(x, [1, 3], interpolate_mode=mode, **options, **same_noise(method))
+    maps = MAPS[method](model, model.pool).attribute(x, [1, 3], relu_attributions=True, **options, **same_noise(method))
     upsampled = nn.functional.interpolate(maps, (8,) * dims, mode=mode)
     expected = guided_backprop(model, x, [1, 3]) * upsampled
     assert found.shape == x.shape and found.is_contiguous() and not found.requires_grad and found.any()
@@ -56,8 +56,8 @@ def test_it_is_the_product_of_guided_backprop_and_the_upsampled_map(
 @pytest.mark.parametrize("method", METHODS)
 def test_a_layer_in_front_of_a_pooling_gives_a_map_of_lower_resolution_upsampled(method: Any) -> None:
     model, x = ConvNet(), images(1)
-    found = method(model, model.pool).attribute(x, 1, **seeded(method))
-    maps = MAPS[method](model, model.pool).attribute(x, 1, relu_attributions=True, **seeded(method))
+    found = method(model, model.pool).attribute(x, 1, **same_noise(method))
+    maps = MAPS[method](model, model.pool).attribute(x, 1, relu_attributions=True, **same_noise(method))
     assert maps.shape == (1, 1, 4, 4)
     by_hand = guided_backprop(model, x, 1) * maps.repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert torch.allclose(found, by_hand)
@@ -141,11 +141,11 @@ def test_several_inputs_and_an_argument_per_example() -> None:
 
     whole = LeftOnly().eval()
     found = GuidedSmoothGradCamPlusPlus(whole, whole.left).attribute(
-        (a, b), 1, gain, "bilinear", nt_samples=3, generator=torch.Generator().manual_seed(0), return_statistics=True
+        (a, b), 1, gain, "bilinear", nt_samples=3, generator=seeded(), return_statistics=True
     )
     (left, right), statistics = found
     maps = LayerSmoothGradCamPlusPlus(whole, whole.left).attribute(
-        (a, b), 1, gain, relu_attributions=True, nt_samples=3, generator=torch.Generator().manual_seed(0)
+        (a, b), 1, gain, relu_attributions=True, nt_samples=3, generator=seeded()
     )
     expected = multiply_by_map(guided_backprop(whole, (a, b), 1, gain), maps)
     assert left.any() and torch.allclose(left, expected[0]) and torch.allclose(right, expected[1])
@@ -165,8 +165,8 @@ def test_noise_tunnel_averages_the_products() -> None:
 @pytest.mark.parametrize("target", [[-1, -2], torch.tensor([-1, -2]), [-1, 3], [4, -2]], ids=str)
 def test_targets_may_count_from_the_last_class(method: Any, target: Any) -> None:
     model, x = ConvNet(), images()
-    found = method(model, model.relu1).attribute(x, target, **seeded(method))
-    assert found.any() and torch.equal(found, method(model, model.relu1).attribute(x, [4, 3], **seeded(method)))
+    found = method(model, model.relu1).attribute(x, target, **same_noise(method))
+    assert found.any() and torch.equal(found, method(model, model.relu1).attribute(x, [4, 3], **same_noise(method)))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -188,7 +188,7 @@ def test_bad_input_is_refused_and_leaves_everything_as_it_was(method: Any) -> No
     rounded = Rounded()
     with left_as_it_was(rounded):
         with pytest.raises(TypeError, match=r"^inputs: expected floating-point .*found torch.int64"):
-            method(rounded, model.relu1).attribute(x.long(), 1, **({"stdevs": 0.0} if seeded(method) else {}))
+            method(rounded, model.relu1).attribute(x.long(), 1, **({"stdevs": 0.0} if same_noise(method) else {}))
         with pytest.raises(RuntimeError, match=r"^inputs: expected .*found"):
             method(rounded, model.relu1).attribute((x, x), 1)
         with pytest.raises(ValueError, match=r"^target: expected .*found"):

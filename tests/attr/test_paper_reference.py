@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from calls import received_rows
+from calls import received_rows, seeded
 from networks import ConvNet, images
 from reference import PaperMap, reference_map, relative_error
 from torch import Tensor, nn
@@ -138,7 +138,7 @@ def test_bound_alpha_unsummed_maps_and_layer_input_are_the_papers() -> None:
 def test_logits_times_400_are_finite_and_as_right(link: str, dtype: torch.dtype, bound: float) -> None:
     model = Scaled(ConvNet(), 400.0).to(dtype)
     # Copies away from poles of alpha, where the float32 rounding of such logits, 1e-4 of a copy's weight, would grow.
-    generator = torch.Generator().manual_seed(1)
+    generator = seeded(1)
     options: Any = {"score": link, "noise_level": 0.02, "generator": generator}
     found, expected = smooth_and_reference(model, "model.relu1", images(1).to(dtype), TARGET, {"link": link}, **options)
     assert torch.isfinite(found).all() and found.norm() > 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torchvision
 from _asserts import left_as_it_was
-from calls import received_rows
+from calls import METHODS, received_rows
 from networks import ConvNet, images
 from reference import paper_map, relative_error
 from torch import Tensor, nn
@@ -21,8 +21,6 @@ from captum_sgcampp import (
     TokenGrid,
     channels_last_to_first,
 )
-
-METHODS = [LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus]
 
 
 def vision_transformer() -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from calls import seeded
 from torch import nn
 
 from captum_sgcampp import LayerGradCamPlusPlus
@@ -17,7 +18,7 @@ from captum_sgcampp.functional.tensors import unit_scaled
 @pytest.mark.parametrize("dtype, bound", [(torch.float64, 1e-12), (torch.float32, 3e-6)])
 def test_moments_of_chunks_are_the_weighted_means_of_all_copies(dtype: torch.dtype, bound: float) -> None:
     """Logits up to 400 apart and gradients of 30 orders of magnitude, against plain float64 arithmetic."""
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded()
     score = 200 * torch.randn(2, 7, generator=generator, dtype=torch.float64).to(dtype).double()
     size = 10.0 ** torch.randint(-12, 3, (2, 7, 1, 1), generator=generator)
     gradient = (size * torch.randn(2, 7, 3, 5, generator=generator, dtype=torch.float64)).to(dtype).double()
@@ -39,7 +40,7 @@ def test_moments_of_chunks_are_the_weighted_means_of_all_copies(dtype: torch.dty
 
 
 def test_the_first_rows_of_each_example_can_be_skipped() -> None:
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded()
     score, gradient = torch.randn(6, generator=generator), torch.randn(6, 2, 4, generator=generator)
     sums, expected = MomentSums(2), MomentSums(2)
     sums.add(exp_derivatives(score, gradient), skip=1)
@@ -50,7 +51,7 @@ def test_the_first_rows_of_each_example_can_be_skipped() -> None:
 
 def test_examples_that_get_no_further_samples_keep_their_moments() -> None:
     """As if each had been sampled on its own; also their jackknife."""
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded()
     score, gradient = torch.randn(3, 9, generator=generator), torch.randn(3, 9, 2, 4, generator=generator)
     activation = torch.rand(3, 2, 4, generator=generator)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from _asserts import close
+from calls import seeded
 from networks import ConvNet, TwoInputs, images
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ def received(model: nn.Module, layer: nn.Module, x: Tensor, seed: int = 7, **opt
         passes.append(args[0].detach().clone().unflatten(0, (len(x), -1)))
 
     handle = model.register_forward_pre_hook(keep)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     found = LayerSmoothGradCamPlusPlus(model, layer).attribute(x, 1, generator=generator, **options)
     handle.remove()
     return found, torch.cat(passes, 1)
@@ -98,10 +99,10 @@ def test_a_generator_moves_on_by_one_draw_whatever_the_number_of_copies() -> Non
     method = LayerSmoothGradCamPlusPlus(model, model.relu1)
     states = []
     for copies in (2, 9):
-        generator = torch.Generator().manual_seed(3)
+        generator = seeded(3)
         method.attribute(x, 0, nt_samples=copies, generator=generator)
         states.append(generator.get_state())
-    assert torch.equal(*states) and not torch.equal(states[0], torch.Generator().manual_seed(3).get_state())
+    assert torch.equal(*states) and not torch.equal(states[0], seeded(3).get_state())
     torch.manual_seed(5)
     first = method.attribute(x, 0, nt_samples=3)
     assert not torch.equal(first, method.attribute(x, 0, nt_samples=3))

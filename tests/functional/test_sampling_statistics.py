@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from calls import seeded
 from networks import ConvNet, images
 from torch import Tensor
 
@@ -26,7 +27,7 @@ def test_pole_shares_count_positions_and_weight() -> None:
 @pytest.mark.parametrize("copies, groups", [(6, 6), (25, 10), (7, 3)])
 def test_jackknife_of_a_mean_is_its_textbook_standard_error(copies: int, groups: int) -> None:
     """For a mean far from the origin the norm divides by a constant; groups of one give sd / sqrt(n) exactly."""
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded()
     repeats = 400
     noise = torch.randn(repeats, copies, 3, generator=generator, dtype=torch.float64)
     noise[..., 0] = 0  # along the mean the norm would take the variation out
@@ -54,7 +55,7 @@ def test_standard_error_tells_the_distance_between_independent_maps() -> None:
 
     def draw(seed: int, n: int) -> tuple[Tensor, float]:
         found, statistics = method.attribute(
-            x, 1, nt_samples=n, generator=torch.Generator().manual_seed(seed), return_statistics=True, bound_alpha=True
+            x, 1, nt_samples=n, generator=seeded(seed), return_statistics=True, bound_alpha=True
         )
         return found / found.norm(), statistics.standard_error.item()
 
@@ -82,8 +83,6 @@ def test_statistics_do_not_change_the_map() -> None:
     model = ConvNet().double()
     method = LayerSmoothGradCamPlusPlus(model, model.relu1)
     options = {"nt_samples": 7, "target": 1}
-    plain = method.attribute(images().double(), generator=torch.Generator().manual_seed(0), **options)
-    found, _ = method.attribute(
-        images().double(), generator=torch.Generator().manual_seed(0), return_statistics=True, **options
-    )
+    plain = method.attribute(images().double(), generator=seeded(), **options)
+    found, _ = method.attribute(images().double(), generator=seeded(), return_statistics=True, **options)
     assert torch.allclose(found, plain, rtol=1e-12)

@@ -17,7 +17,6 @@ from captum_sgcampp.model.autograd_graph import Graph
 from captum_sgcampp.model.directional_derivatives import along_entries
 
 TARGET = 3
-
 WIDE = {"dtype": torch.float64}
 
 
@@ -33,7 +32,6 @@ class Pooled(SmallNet):
 
 
 MEANS = [lambda a: a.mean((2, 3)), lambda a: a.mean((-1, -2), keepdim=True), nn.AdaptiveAvgPool2d(1)]
-
 NO_MEANS = [
     lambda a: a.mean((1, 3))[:, :3],
     lambda a: a.mean(3)[:, :, 0],
@@ -69,7 +67,6 @@ LINEAR = [
     lambda z: batch_norm(F.leaky_relu(z, inplace=False)),
     lambda z: F.interpolate(F.pad(z, (1, 1)), scale_factor=2, mode="bilinear") @ torch.ones(16, 3, **WIDE),
 ]
-
 NOT_LINEAR = [
     lambda z: z * z,
     lambda z: z / (1 + z.abs()),

@@ -18,6 +18,7 @@ import calls
 import pytest
 import torch
 from _asserts import close
+from calls import seeded
 from networks import ConvNet, TwoInputs, images
 from torch import Tensor, nn
 from torch._dynamo.backends.common import aot_autograd
@@ -130,7 +131,7 @@ def test_several_layers_and_targets_and_softmax_are_explained_in_pieces(backend:
     for options, bound in (({}, 1e-5), ({"score": Softmax()}, 1e-3)):  # alpha of softmax has poles
         several, wanted = (
             LayerSmoothGradCamPlusPlus(which, model.relu1).attribute_targets(
-                images(), [0, 3, 1], nt_samples=3, generator=torch.Generator().manual_seed(0), **options
+                images(), [0, 3, 1], nt_samples=3, generator=seeded(), **options
             )
             for which in (compiled, model)
         )

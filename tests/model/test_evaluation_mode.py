@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 import torch
 from _asserts import left_as_it_was, refused
+from calls import METHODS
 from networks import ConvNet, images
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
-
-METHODS = [LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus]
 
 
 class Training(nn.Module):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from _asserts import alike, close
-from calls import smooth
+from calls import seeded, smooth
 from networks import ConvNet, TwoInputs, Wrapper, images, tail
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
@@ -110,7 +110,7 @@ def test_data_parallel_and_functions_around_the_model(expected: Tensor) -> None:
     model = ConvNet()
     assert close(smooth(nn.DataParallel(model), model.relu1, images()), expected)
     found = LayerSmoothGradCamPlusPlus(model.forward, model.relu1, device_ids=[0]).attribute(
-        images(), 1, nt_samples=3, generator=torch.Generator().manual_seed(0)
+        images(), 1, nt_samples=3, generator=seeded()
     )
     assert close(found, expected)
 
@@ -151,7 +151,7 @@ def test_replicas_of_data_parallel_run_in_threads_of_their_own(expected: Tensor)
     assert close(smooth(FakeReplicas(model), model.relu1, images()), expected)
     parallel = FakeReplicas(model)
     found = LayerSmoothGradCamPlusPlus(lambda x: parallel(x), model.relu1, device_ids=[0]).attribute(
-        images(), 1, nt_samples=3, generator=torch.Generator().manual_seed(0)
+        images(), 1, nt_samples=3, generator=seeded()
     )
     assert close(found, expected)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from _asserts import close, left_as_it_was, refused
-from calls import smooth
+from calls import METHODS, smooth
 from networks import ConvNet, Wrapper, images, tail
 from torch import Tensor, nn
 
@@ -106,9 +106,6 @@ def test_what_a_hook_of_the_model_kept_of_the_layer_is_part_of_the_graph(inplace
     gate = nn.Identity()
     assert close(smooth(with_hook, net.relu1, images()), smooth(plainly, gate, images()))
     assert not features["kept"].requires_grad
-
-
-METHODS = [LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus]
 
 
 class Odd(nn.Module):

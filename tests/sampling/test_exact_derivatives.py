@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from _asserts import alike, left_as_it_was, refused
+from calls import received_rows, seeded
 from networks import ConvNet, SmallNet, TokensToFeatures, TwoInputs, images
 from reference import relative_error, stencil_map
 from torch import Tensor, nn
@@ -18,7 +19,6 @@ from captum_sgcampp.model.directional_derivatives import along_entries
 from captum_sgcampp.sampling import exact_derivatives
 
 TARGET = 3
-
 WIDE = {"dtype": torch.float64}
 
 SCORES = ["exp", "sigmoid", "softmax", Softmax((0, 1)), "identity", F.softplus]
@@ -39,19 +39,14 @@ def test_maps_are_those_of_finite_differences(activation: nn.Module, score: Any)
 @pytest.mark.parametrize("score", ["exp", "softmax", F.softplus], ids=str)
 def test_smooth_maps_are_those_of_finite_differences(score: Any) -> None:
     model, x = SmallNet(nn.SiLU()), images(1, size=6).double()
-    rows: list[Tensor] = []
-    handle = model.register_forward_pre_hook(lambda module, args: rows.append(args[0].detach().clone()))
     options: Any = {"derivatives": "exact", "score": score, "nt_samples": 3, "nt_samples_batch_size": 1}
     method = LayerSmoothGradCamPlusPlus(model, model.layer)
-    found = method.attribute(x, TARGET, generator=torch.Generator().manual_seed(0), **options)
-    handle.remove()
-    received = torch.cat(rows).unique(dim=0)
+    found, rows = received_rows(model, lambda: method.attribute(x, TARGET, generator=seeded(), **options))
+    received = rows.unique(dim=0)
     copies = received[[not torch.equal(row, x[0]) for row in received]]
     assert len(copies) == 3
     assert alike(found[0], stencil_map(model.head, model.layer, torch.cat([x, copies]), TARGET, score))
-    wider = method.attribute(
-        x, TARGET, generator=torch.Generator().manual_seed(0), **options | {"nt_samples_batch_size": 4}
-    )
+    wider = method.attribute(x, TARGET, generator=seeded(), **options | {"nt_samples_batch_size": 4})
     assert relative_error(wider, found) < 1e-12
 
 
@@ -137,7 +132,7 @@ def test_several_layers_targets_inputs_and_arguments_entry_by_entry(no_shortcuts
                 [1, [0, 2]],
                 additional_forward_args=(gain, "name"),
                 derivatives=derivatives,
-                **options | ({"generator": torch.Generator().manual_seed(0)} if options else {}),
+                **options | ({"generator": seeded()} if options else {}),
             )
             for derivatives in ("closed_form", "exact")
         )
@@ -309,7 +304,7 @@ def test_where_memory_runs_out_fewer_entries_are_taken_at_a_time(
     model, x = SmallNet(nn.SiLU()), images(1, size=6).double()
     method = LayerSmoothGradCamPlusPlus(model, model.layer)
     options: Any = {"derivatives": "exact", "nt_samples": 2}
-    expected = method.attribute(x, TARGET, generator=torch.Generator().manual_seed(0), **options)
+    expected = method.attribute(x, TARGET, generator=seeded(), **options)
     left = [failures]
 
     def short_of_memory(*args: Any) -> Any:
@@ -324,7 +319,7 @@ def test_where_memory_runs_out_fewer_entries_are_taken_at_a_time(
             with pytest.raises(RuntimeError, match=r"^derivatives: expected .*memory.*found"):
                 method.attribute(x, TARGET, **options)
         else:
-            found = method.attribute(x, TARGET, generator=torch.Generator().manual_seed(0), **options)
+            found = method.attribute(x, TARGET, generator=seeded(), **options)
             assert relative_error(found, expected) < 1e-12
 
 
