@@ -138,6 +138,21 @@ def _neuron_mask_from_tensor(mask: Tensor, activation: Tensor) -> Tensor:
             f"neurons: expected a mask of the layer's spatial shape {space} or one that broadcasts to {shape}, found "
             f"one dimension, {tuple(mask.shape)}; pass mask[None] for columns or mask[:, None] for rows"
         )
+    _check_one_reading(mask, shape, space)
+    try:
+        fits = torch.broadcast_shapes(mask.shape, shape) == torch.Size(shape)
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"neurons: expected a bool tensor of the layer's spatial shape {space} or one that broadcasts to {shape}, "
+            f"found shape {tuple(mask.shape)}"
+        )
+    return mask
+
+
+def _check_one_reading(mask: Tensor, shape: tuple[int, ...], space: tuple[int, ...]) -> None:
+    """Refuse a mask of one dimension less than the activation that is one of each example, or could be."""
     examples, maps = shape[:2]
     fits_space = all(size in (1, full) for size, full in zip(mask.shape[1:], space, strict=False))
     if mask.dim() == len(shape) - 1 and fits_space and len(mask) == examples != 1:
@@ -150,16 +165,6 @@ def _neuron_mask_from_tensor(mask: Tensor, activation: Tensor) -> Tensor:
         raise ValueError(
             f"neurons: expected a mask that broadcasts to {shape}, {found}only count the examples; pass mask[:, None]"
         )
-    try:
-        fits = torch.broadcast_shapes(mask.shape, shape) == torch.Size(shape)
-    except RuntimeError:
-        fits = False
-    if not fits:
-        raise ValueError(
-            f"neurons: expected a bool tensor of the layer's spatial shape {space} or one that broadcasts to {shape}, "
-            f"found shape {tuple(mask.shape)}"
-        )
-    return mask
 
 
 def _neuron_mask_from_slices(neurons: slice | tuple[Any, ...], space: Sequence[int]) -> Tensor:

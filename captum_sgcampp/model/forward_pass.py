@@ -66,7 +66,7 @@ class ForwardPass:
         self._reshape = reshape_transform
         self._keep_graph = keep_graph
         self._replicas = isinstance(forward_func, nn.DataParallel) or device_ids is not None
-        self._graph_begins = _GraphBegins.AT_INPUTS if self._is_frozen() else _GraphBegins.AT_PARAMETERS
+        self._graph_begins = _GraphBegins.AT_INPUTS if _is_frozen(forward_func, layers) else _GraphBegins.AT_PARAMETERS
         self._keep_saved = keep_graph or self._replicas  # replicas run in other threads, where nothing is dropped
         self._copy = False
         self._first = True
@@ -136,7 +136,8 @@ class ForwardPass:
                 self._check_layout(hooks, max(x.dim() for x in make_rows()))
             self._first = False
             torch.set_grad_enabled(True)
-            stack.callback(self._detach_buffers)
+            if not self._keep_graph:
+                stack.callback(_detach_buffers, self._forward_func)
             yield LayerGradients(output, hooks, self._device_ids, self._reshape, around_backward)
 
     @cached_property
@@ -199,11 +200,6 @@ class ForwardPass:
         with training_layers_refused() if self._first else nullcontext(), nullcontext() if self._keep_saved else drop:
             return self._forward_func(*rows, *additional_args)
 
-    def _is_frozen(self) -> bool:
-        model = self._forward_func
-        modules = [model] if isinstance(model, nn.Module) else self._layers
-        return not any(parameter.requires_grad for module in modules for parameter in module.parameters())
-
     def _check_layout(self, hooks: Sequence[LayerHook], input_dims: int) -> None:
         for layer, hook in zip(self._layers, hooks, strict=True):
             shapes = [tensor.passed.shape for tensor in next(iter(hook.tensors.values()))]
@@ -214,13 +210,18 @@ class ForwardPass:
                 else:
                     check_rearrangement(self._reshape, shape)
 
-    def _detach_buffers(self) -> None:
-        """Buffers that the model computed anew in this pass have no graph afterwards."""
-        model = self._forward_func
-        for module in model.modules() if isinstance(model, nn.Module) and not self._keep_graph else ():
-            for name, buffer in module._buffers.items():
-                if buffer is not None and buffer.grad_fn is not None:
-                    module._buffers[name] = buffer.detach()
+
+def _is_frozen(forward_func: Callable[..., Any], layers: Sequence[nn.Module]) -> bool:
+    modules = [forward_func] if isinstance(forward_func, nn.Module) else layers
+    return not any(parameter.requires_grad for module in modules for parameter in module.parameters())
+
+
+def _detach_buffers(model: object) -> None:
+    """Buffers that the model computed anew in a pass have no graph afterwards."""
+    for module in model.modules() if isinstance(model, nn.Module) else ():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.grad_fn is not None:
+                module._buffers[name] = buffer.detach()
 
 
 def _is_about_graphs(error: Exception) -> bool:

@@ -166,7 +166,7 @@ class LayerHook:
         if not self._is_ours(module) or self._problem is not None:
             return None
         device = tensors[0].device
-        self._problem = self._refusal(module, tensors, device)
+        self._problem = _refusal(module, tensors, is_second_call=device in self.tensors)
         if self._problem is not None:
             return None
         if self._clean_every:
@@ -183,20 +183,21 @@ class LayerHook:
             self.tensors[device] = (_widened(tensors[0], self._rows_at_layer),)
         return tuple(tensor.passed for tensor in self.tensors[device])
 
-    def _refusal(self, module: nn.Module, tensors: tuple[Tensor, ...], device: torch.device) -> Exception | None:
-        if _checkpoint_frames()[1]:
-            return reentrant_checkpoint()
-        if device in self.tensors:
-            return RuntimeError(
-                f"layer: expected a module that forward_func calls once, found a second call of {type(module).__name__}"
-                "; use one module object per call, or explain another layer"
-            )
-        if any(tensor.is_inference() for tensor in tensors):
-            return RuntimeError("forward_func: expected a model without torch.inference_mode, found the layer in it")
-        unfit = [tensor.dtype for tensor in tensors if not tensor.is_floating_point() or tensor.is_quantized]
-        if unfit:
-            return TypeError(f"layer: expected real floating-point tensors, found {unfit[0]}, which has no gradient")
-        return None
+
+def _refusal(module: nn.Module, tensors: tuple[Tensor, ...], is_second_call: bool) -> Exception | None:
+    if _checkpoint_frames()[1]:
+        return reentrant_checkpoint()
+    if is_second_call:
+        return RuntimeError(
+            f"layer: expected a module that forward_func calls once, found a second call of {type(module).__name__}"
+            "; use one module object per call, or explain another layer"
+        )
+    if any(tensor.is_inference() for tensor in tensors):
+        return RuntimeError("forward_func: expected a model without torch.inference_mode, found the layer in it")
+    unfit = [tensor.dtype for tensor in tensors if not tensor.is_floating_point() or tensor.is_quantized]
+    if unfit:
+        return TypeError(f"layer: expected real floating-point tensors, found {unfit[0]}, which has no gradient")
+    return None
 
 
 def _enter(tensor: Tensor, copy: bool) -> LayerTensor:

@@ -2,47 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from captum_sgcampp.functional.sampling_statistics import standard_error
-
-if TYPE_CHECKING:
-    from captum_sgcampp.sampling.sampler import LayerSample, Sampler
-
 # Sampling with a tolerance starts with this many noisy samples.
 LEAST_SAMPLES = 4
-
-
-def sample_until_sure(sampler: Sampler, tolerance: float, most: int) -> None:
-    """Adds noisy samples to the examples that are not sure yet. An example's samples and its end depend on it alone.
-
-    Args:
-        sampler: without samples so far.
-        tolerance: bound on the standard error of each map divided by its norm.
-        most: the most samples of an example.
-    """
-    done = 0
-    for count in checkpoints(most):
-        sampler.add(range(done, count))
-        done = count
-        unsure = sampler.active[~_is_sure(sampler, count, tolerance)]
-        if not len(unsure):
-            break
-        sampler.go_on_with(unsure)
-
-
-def _is_sure(sampler: Sampler, count: int, tolerance: float) -> Tensor:
-    """For each example that is still sampled, whether the maps of all targets and tensors are."""
-    errors = torch.stack([_error(sampler, sample) for sample in sampler.samples]).amax(0).cpu()
-    return errors[sampler.active] * caution(count) <= tolerance
-
-
-def _error(sampler: Sampler, sample: LayerSample) -> Tensor:
-    return standard_error(sample.activation, sample.moments, sample.selected, sampler.request.map_options)
 
 
 def checkpoints(most: int) -> Iterator[int]:
@@ -60,3 +26,14 @@ def caution(samples: int) -> float:
     were within 3 % of the map of 512 samples.
     """
     return 1.35 + 1.4 / samples
+
+
+def is_sure(errors: Sequence[Tensor], samples: int, tolerance: float) -> Tensor:
+    """Whether the maps of each example suffice, bool `(N,)` on the CPU.
+
+    Args:
+        errors: for every target and tensor of the layers, the standard error of each example's map, `(N,)`.
+        samples: how many noisy samples the examples have had.
+        tolerance: bound on the standard error.
+    """
+    return torch.stack(list(errors)).amax(0).cpu() * caution(samples) <= tolerance

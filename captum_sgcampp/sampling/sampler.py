@@ -13,12 +13,13 @@ from tqdm import tqdm
 
 from captum_sgcampp.functional.moments import Derivatives, MomentSums
 from captum_sgcampp.functional.noise import draw_seed, rewound_on_error
+from captum_sgcampp.functional.sampling_statistics import standard_error
 from captum_sgcampp.functional.selection import selection_mask
 from captum_sgcampp.functional.tensors import at_least_float32
 from captum_sgcampp.model.forward_pass import ForwardPass
 from captum_sgcampp.model.layer_gradients import LayerGradients
 from captum_sgcampp.model.saved_tensors import RunAgain
-from captum_sgcampp.sampling.convergence import sample_until_sure
+from captum_sgcampp.sampling.convergence import checkpoints, is_sure
 from captum_sgcampp.sampling.exact_derivatives import ExactDerivatives
 from captum_sgcampp.sampling.request import Request
 from captum_sgcampp.sampling.score_gradients import (
@@ -66,9 +67,21 @@ def sample_layers(forward_pass: ForwardPass, request: Request) -> Sampler:
         elif noise.tolerance is None:
             sampler.add(range(noise.nt_samples))
         else:
-            sample_until_sure(sampler, noise.tolerance, noise.nt_samples)
+            _sample_until_sure(sampler, noise.tolerance, noise.nt_samples)
         sampler.finish()
     return sampler
+
+
+def _sample_until_sure(sampler: Sampler, tolerance: float, most: int) -> None:
+    """Adds samples to the examples that are not sure yet. An example's samples and its end depend on it alone."""
+    done = 0
+    for count in checkpoints(most):
+        sampler.add(range(done, count))
+        done = count
+        unsure = sampler.active[~is_sure(sampler.errors(), count, tolerance)[sampler.active]]
+        if not len(unsure):
+            break
+        sampler.go_on_with(unsure)
 
 
 class Sampler:
@@ -107,6 +120,11 @@ class Sampler:
                 self._progress.update(stop - start)
                 start = stop
 
+    def errors(self) -> list[Tensor]:
+        """The standard error of each example's map, for every sample."""
+        options = self.request.map_options
+        return [standard_error(one.activation, one.moments, one.selected, options) for one in self.samples]
+
     def finish(self) -> None:
         """The check that waits for the device."""
         self._progress.close()
@@ -124,7 +142,7 @@ class Sampler:
             self._forward_pass.adapt_to(reason)
             return False
         except torch.OutOfMemoryError as error:
-            self._explain_memory(error)
+            _explain_memory(error, self._of_active, self._chunk)
         # Out of the except block, so that the failed pass is no longer held by its traceback.
         self._chunk = max(1, self._chunk // 2)
         warnings.warn(
@@ -142,7 +160,7 @@ class Sampler:
         args, clean_every = request.args(repeats), repeats if first else 0
         with self._forward_pass.run(rows, args, clean_every, eager=request.exact) as run:
             scores = target_scores(run, request, repeats)
-            samples = self._begin(run, scores, repeats) if first else self.samples
+            samples = _first_samples(run, request, scores, repeats) if first else self.samples
             exact = request.exact and first and not is_piecewise_linear(run, request, scores)
             needed = not exact and (len(copies) > 0 or not request.has_noise)
             derivatives = closed_form_derivatives(run, request, scores) if needed else []
@@ -151,21 +169,6 @@ class Sampler:
         self.samples, self.tensors = samples, run.tensors
         if exact:
             self._exact = ExactDerivatives(self._forward_pass)
-
-    def _begin(self, run: LayerGradients, scores: list[TargetScore], repeats: int) -> list[LayerSample]:
-        request, groups = self.request, self.request.noise.groups if self.request.noise else 1
-        _check_activations(run, request.examples * repeats)
-        warn_of_many_gradients(request, scores)
-        has_level = request.score not in ("exp", "sigmoid")
-        return [
-            LayerSample(
-                at_least_float32(activation),
-                _selected(request, activation),
-                MomentSums(request.examples, groups, has_level),
-            )
-            for _ in request.targets
-            for activation in run.activations
-        ]
 
     def _check_scores(self, scores: list[TargetScore], now: bool) -> None:
         for one in scores:
@@ -197,16 +200,33 @@ class Sampler:
         selected = [sample.selected_in(example) for sample in self.samples[: sum(self.tensors)]]
         return exact.derivatives(one, one.rows(self._seed, range(copy, copy + 1), False), selected)
 
-    def _explain_memory(self, error: Exception) -> None:
-        """Raise where a smaller chunk is not ours to choose, or not to be had."""
-        if not self.request.has_noise or self._chunk == 1:
-            raise RuntimeError(
-                f"inputs: expected a batch that fits into memory, found {len(self.active)} examples that do not"
-            ) from error
-        if self.request.noise and self.request.noise.chunk_is_asked_for:
-            raise RuntimeError(
-                f"nt_samples_batch_size: expected a number that fits into memory, found {self._chunk}; None finds one"
-            ) from error
+
+def _first_samples(run: LayerGradients, request: Request, scores: list[TargetScore], repeats: int) -> list[LayerSample]:
+    """For every target and every tensor of the layers, its activation and empty sums."""
+    _check_activations(run, request.examples * repeats)
+    warn_of_many_gradients(request, scores)
+    groups, has_level = request.noise.groups if request.noise else 1, request.score not in ("exp", "sigmoid")
+    return [
+        LayerSample(
+            at_least_float32(activation),
+            _selected(request, activation),
+            MomentSums(request.examples, groups, has_level),
+        )
+        for _ in request.targets
+        for activation in run.activations
+    ]
+
+
+def _explain_memory(error: Exception, request: Request, chunk: int) -> None:
+    """Raise where a smaller chunk is not ours to choose, or not to be had."""
+    if not request.has_noise or chunk == 1:
+        raise RuntimeError(
+            f"inputs: expected a batch that fits into memory, found {request.examples} examples that do not"
+        ) from error
+    if request.noise and request.noise.chunk_is_asked_for:
+        raise RuntimeError(
+            f"nt_samples_batch_size: expected a number that fits into memory, found {chunk}; None finds one"
+        ) from error
 
 
 def _selected(request: Request, activation: Tensor) -> Tensor | None:
