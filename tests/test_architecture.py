@@ -34,12 +34,8 @@ MAY_HOOK = re.compile(r"model/\w+\.py|vision/layer_choice\.py")
 KNOWN_IMPORTS: set[str] = set()
 KNOWN_HOOKS = {"sampling/exact_derivatives.py uses saved_tensors_hooks"}
 KNOWN_LONG_FILES = {"bundled/scenes.py", "model/compiled_model.py", "scores.py", "vision/images.py"}
-KNOWN_LONG_CLASSES = {
-    "model/forward_pass.py::ForwardPass",
-    "model/layer_hook.py::LayerHook",
-    "sampling/sampler.py::Sampler",
-}
-KNOWN_LONG_FUNCTIONS = {"functional/selection.py::_neuron_mask_from_tensor"}
+KNOWN_LONG_CLASSES = {"model/forward_pass.py::ForwardPass", "model/layer_hook.py::LayerHook"}
+KNOWN_LONG_FUNCTIONS: set[str] = set()
 
 
 @cache
