@@ -95,7 +95,8 @@ def python_blocks() -> list[str]:
 
 
 @pytest.mark.parametrize("number", range(len(python_blocks())))
-def test_examples_in_the_readme_run(number: int) -> None:
+def test_examples_in_the_readme_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # one writes a picture
     model = torchvision.models.vgg11(weights=None).eval()
     images = torch.rand(1, 3, 224, 224)
     exec(python_blocks()[number], {"model": model, "images": images, "target": 281})

@@ -69,7 +69,7 @@ class ForwardPass:
         self._graph_begins = _GraphBegins.AT_INPUTS if _is_frozen(forward_func, layers) else _GraphBegins.AT_PARAMETERS
         self._keep_saved = keep_graph or self._replicas  # replicas run in other threads, where nothing is dropped
         self._copy = False
-        self._first = True
+        self._first, self._input_dims = True, 0
 
     def of_each_layer(self) -> list[ForwardPass]:
         """A pass for each of the layers alone."""
@@ -133,7 +133,7 @@ class ForwardPass:
             for hook in hooks:
                 hook.check()
             if self._first:
-                self._check_layout(hooks, max(x.dim() for x in make_rows()))
+                self._check_layout(hooks)
             self._first = False
             torch.set_grad_enabled(True)
             if not self._keep_graph:
@@ -154,7 +154,7 @@ class ForwardPass:
         self, pieces: CompiledPieces, hooks: Sequence[LayerHook], make_rows: MakeRows, additional_args: tuple[Any, ...]
     ) -> Any:
         """The output of a compiled model in pieces; None, and not tried again, where that failed."""
-        output = pieces.output(make_rows(), additional_args, [hook.visit for hook in hooks])
+        output = pieces.output(self._rows(make_rows), additional_args, [hook.visit for hook in hooks])
         if output is not None and all(hook.is_reached() for hook in hooks):
             return output
         self._pieces = None
@@ -177,8 +177,10 @@ class ForwardPass:
             except SavedTensorsDropped:  # the model takes gradients itself before the layer
                 self._keep_saved = True
             except (RuntimeError, ValueError) as error:
-                if refused is not None or self._graph_begins == _GraphBegins.AT_LAYER or not _is_about_graphs(error):
-                    raise refused or error from None
+                if refused is not None:
+                    raise refused from error
+                if self._graph_begins == _GraphBegins.AT_LAYER or not _is_about_graphs(error):
+                    raise
                 refused, self._graph_begins = error, _GraphBegins.AT_LAYER
             else:
                 if not all(hook.saves_as_usual for hook in hooks):
@@ -192,7 +194,7 @@ class ForwardPass:
 
     def _call(self, drop: DropSavedTensors, make_rows: MakeRows, additional_args: tuple[Any, ...]) -> Any:
         torch.set_grad_enabled(self._keep_graph)
-        rows = make_rows()
+        rows = self._rows(make_rows)
         torch.set_grad_enabled(self._graph_begins != _GraphBegins.AT_LAYER)
         if self._graph_begins == _GraphBegins.AT_INPUTS or self._to_input:
             # A clone, because a model may not change a leaf in place.
@@ -200,10 +202,15 @@ class ForwardPass:
         with training_layers_refused() if self._first else nullcontext(), nullcontext() if self._keep_saved else drop:
             return self._forward_func(*rows, *additional_args)
 
-    def _check_layout(self, hooks: Sequence[LayerHook], input_dims: int) -> None:
+    def _rows(self, make_rows: MakeRows) -> tuple[Tensor, ...]:
+        rows = make_rows()
+        self._input_dims = max(x.dim() for x in rows)
+        return rows
+
+    def _check_layout(self, hooks: Sequence[LayerHook]) -> None:
         for layer, hook in zip(self._layers, hooks, strict=True):
             shapes = [tensor.passed.shape for tensor in next(iter(hook.tensors.values()))]
-            from_images = input_dims > 3 and all(len(shape) < 4 for shape in shapes)
+            from_images = self._input_dims > 3 and all(len(shape) < 4 for shape in shapes)
             for shape in shapes:
                 if self._reshape is None:
                     check_channels_first(self._forward_func, layer, shape, from_images)
