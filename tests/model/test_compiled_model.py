@@ -97,6 +97,7 @@ def test_compiled_model_gives_the_map_of_the_eager_one(
     assert not model.get_submodule(name)._forward_hooks and torch.is_grad_enabled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["eager", "aot_eager"])
 def test_parts_are_compiled_once_for_all_numbers_of_rows_and_calls(name: str) -> None:
     class Viewing(ConvNet):
@@ -224,6 +225,7 @@ def test_what_behind_the_layer_looks_at_the_graph_sees_one(frozen: bool, backend
     assert backend.runs and expected.norm() > 0 and close(found, expected)
 
 
+@pytest.mark.slow
 def test_changed_weights_and_flags_are_seen(backend: Backend) -> None:
     class Switched(ConvNet):
         doubled = False
