@@ -1,4 +1,4 @@
-"""Fixtures: the real models and photographs, where they are."""
+"""Fixtures: the real models and photographs, where they are; heads without shortcuts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from types import ModuleType
 
 import pytest
 import torch
+
+from captum_sgcampp.model.autograd_graph import Graph
+
+pytest.register_assert_rewrite("_asserts", "truth")
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +38,9 @@ def zoo(assets: Path) -> ModuleType:
 @pytest.fixture(autouse=True)
 def _same_start() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def no_shortcuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads are taken entry by entry even where they are known to be piecewise linear."""
+    monkeypatch.setattr(Graph, "is_piecewise_linear", lambda self: False)

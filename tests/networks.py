@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -79,3 +81,74 @@ def images(examples: int = 2, channels: int = 2, dims: int = 2, size: int = 8, s
     """Random inputs, the same for the same seed."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn((examples, channels) + (size,) * dims, generator=generator)
+
+
+class Wrapper(nn.Module):
+    """ConvNet run in a way of its own."""
+
+    def __init__(self, run: Callable[[ConvNet, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.net, self.run = ConvNet(), run
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(self.net, x)
+
+
+def tail(net: ConvNet, x: Tensor) -> Tensor:
+    x = net.pool(net.relu2(net.conv2(x)))
+    return net.fc2(net.relu3(net.fc1(x.flatten(1))))
+
+
+class SmallNet(nn.Module):
+    """A convolution (the layer), then an activation, a convolution, and a fully connected head."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layer = nn.Conv2d(2, 3, 3)
+            self.act = activation
+            self.conv = nn.Conv2d(3, 4, 2)
+            self.fc = nn.Linear(4 * 3 * 3, 5)
+        self.double().eval()
+
+    def head(self, a: Tensor) -> Tensor:
+        return 3 * self.fc(self.act(self.conv(self.act(a))).flatten(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x))
+
+
+def tokens(z: Tensor) -> Tensor:
+    return z.flatten(2).transpose(1, 2)
+
+
+class Tokens(nn.Module):
+    """A convolution, then a transformer block of torch over its positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layer = nn.Conv2d(2, 4, 3)
+            self.block = nn.TransformerEncoderLayer(4, 2, 8, activation="gelu", batch_first=True)
+            self.fc = nn.Linear(4, 5)
+        self.double().eval()
+
+    def head(self, a: Tensor) -> Tensor:
+        return self.fc(self.block(tokens(a)).square().mean(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x))
+
+
+class TokensToFeatures(nn.Module):
+    """A layer of tokens `(N, T, C)` and, behind it, the same values with the features first; then a smooth head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.features_first = nn.Linear(5, 3), nn.Identity()
+        self.head = nn.Sequential(nn.Flatten(), nn.Tanh(), nn.Linear(12, 6), nn.GELU(), nn.Linear(6, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features_first(self.tokens(x).transpose(1, 2)))

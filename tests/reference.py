@@ -189,3 +189,37 @@ def map_from_derivatives(activation: Tensor, derivatives: Callable[[tuple[int, .
             w += (d2 / denominator if denominator != 0 else 0.0) * max(d1, 0.0)
         result[0] += w * activation[k].double()
     return result
+
+
+def link_of(score: Any, logits: Tensor, target: int) -> Tensor:
+    """Y of every row."""
+    picked = logits[:, target]
+    if score == "identity":
+        return picked
+    if isinstance(score, str):
+        return {"exp": picked.exp(), "sigmoid": picked.sigmoid(), "softmax": logits.softmax(1)[:, target]}[score]
+    if hasattr(score, "classes"):
+        classes = [target, *score.classes]
+        return logits[:, classes].softmax(1)[:, 0]
+    return score(picked)
+
+
+def stencil_map(
+    head: Callable[[Tensor], Tensor],
+    layer: Callable[[Tensor], Tensor],
+    rows: Tensor,
+    target: int,
+    score: Any,
+    step: float = 0.05,
+) -> Tensor:
+    """The map of one example by finite differences, up to a factor: its clean row and then its copies."""
+    with torch.no_grad():
+        clean, *copies = layer(rows)
+    if not copies:
+        copies = [clean]
+
+    def mean(entry: tuple[int, ...]) -> list[float]:
+        found = [stencil_derivatives(lambda a: link_of(score, head(a), target), a, entry, step) for a in copies]
+        return [sum(values) / len(values) for values in zip(*found, strict=True)]
+
+    return map_from_derivatives(clean, mean)

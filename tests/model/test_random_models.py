@@ -336,6 +336,7 @@ def check(seed: int, x: Tensor, truth: Truth) -> None:
         check_more(lambda: build(seed), x, truth_of, prepare=frozen if seed % 8 < 4 else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_maps_of_random_models_are_those_of_captums_layer_gradients(group: int) -> None:
     compared, differing = 0, []

@@ -544,6 +544,7 @@ def photo(side: int = 64) -> Tensor:
     return torch.rand(2, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["stages.1.blocks.0.shortcut", "stages.2.blocks.1.drop_path"])
 def test_convnextv2_shortcut(name: str, kind: str) -> None:

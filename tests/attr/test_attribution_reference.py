@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from calls import received_rows, seeded
 from networks import ConvNet, images
 from reference import PaperMap, reference_map, relative_error
 from torch import Tensor, nn
@@ -39,16 +40,6 @@ class Scaled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.factor * self.model(x)
-
-
-def received_rows(model: nn.Module, explain: Any) -> tuple[Any, Tensor]:
-    """What `explain()` returns, and the rows that the model was given meanwhile, in order."""
-    rows: list[Tensor] = []
-    handle = model.register_forward_pre_hook(lambda module, args: rows.append(args[0].detach().clone()))
-    try:
-        return explain(), torch.cat(rows)
-    finally:
-        handle.remove()
 
 
 def smooth_and_reference(
@@ -147,7 +138,7 @@ def test_bound_alpha_unsummed_maps_and_layer_input_are_the_papers() -> None:
 def test_logits_times_400_are_finite_and_as_right(link: str, dtype: torch.dtype, bound: float) -> None:
     model = Scaled(ConvNet(), 400.0).to(dtype)
     # Copies away from poles of alpha, where the float32 rounding of such logits, 1e-4 of a copy's weight, would grow.
-    generator = torch.Generator().manual_seed(1)
+    generator = seeded(1)
     options: Any = {"score": link, "noise_level": 0.02, "generator": generator}
     found, expected = smooth_and_reference(model, "model.relu1", images(1).to(dtype), TARGET, {"link": link}, **options)
     assert torch.isfinite(found).all() and found.norm() > 0
@@ -204,6 +195,7 @@ REAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype, bound", [(torch.float64, 1e-9), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("link, selected", [("exp", False), ("exp", True), ("sigmoid", True), ("softmax", True)])
 @pytest.mark.parametrize("name, layer, photo", REAL)

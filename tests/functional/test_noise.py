@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from _asserts import close
+from calls import seeded
 from networks import ConvNet, TwoInputs, images
 from torch import Tensor, nn
 
@@ -21,7 +23,7 @@ def received(model: nn.Module, layer: nn.Module, x: Tensor, seed: int = 7, **opt
         passes.append(args[0].detach().clone().unflatten(0, (len(x), -1)))
 
     handle = model.register_forward_pre_hook(keep)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     found = LayerSmoothGradCamPlusPlus(model, layer).attribute(x, 1, generator=generator, **options)
     handle.remove()
     return found, torch.cat(passes, 1)
@@ -38,7 +40,7 @@ def test_same_noise_bit_for_bit_and_same_map_for_every_chunk(layer: str, dtype: 
             model, model.get_submodule(layer), x, nt_samples=7, nt_samples_batch_size=chunk, bound_alpha=False
         )
         assert torch.equal(other_rows, rows)
-        assert (other - found).norm() <= bound * found.norm()
+        assert close(other, found, bound)
 
 
 @pytest.mark.parametrize("dtype, bound", [(torch.float64, 1e-9), (torch.float32, 1e-5)])
@@ -48,7 +50,7 @@ def test_an_example_gets_the_same_noise_and_map_alone_and_in_a_batch(dtype: torc
     for number in range(3):
         alone, alone_rows = received(model, model.relu2, x[number : number + 1], nt_samples=5)
         assert torch.equal(alone_rows[0], rows[number])
-        assert (alone[0] - found[number]).norm() <= bound * found[number].norm()
+        assert close(alone[0], found[number], bound)
 
 
 def test_all_examples_of_a_batch_share_the_streams() -> None:
@@ -67,7 +69,7 @@ def test_channels_last_stays_and_gets_the_same_noise(dims: int, layout: torch.me
     other, other_rows = received(model, model.relu2, x.to(memory_format=layout), nt_samples=3, nt_samples_batch_size=3)
     assert layouts and all(layouts)
     assert torch.equal(other_rows, rows)
-    assert (other - found).norm() <= 1e-9 * found.norm() and other.is_contiguous()
+    assert close(other, found, 1e-9) and other.is_contiguous()
 
 
 @pytest.mark.parametrize(
@@ -97,10 +99,10 @@ def test_a_generator_moves_on_by_one_draw_whatever_the_number_of_copies() -> Non
     method = LayerSmoothGradCamPlusPlus(model, model.relu1)
     states = []
     for copies in (2, 9):
-        generator = torch.Generator().manual_seed(3)
+        generator = seeded(3)
         method.attribute(x, 0, nt_samples=copies, generator=generator)
         states.append(generator.get_state())
-    assert torch.equal(*states) and not torch.equal(states[0], torch.Generator().manual_seed(3).get_state())
+    assert torch.equal(*states) and not torch.equal(states[0], seeded(3).get_state())
     torch.manual_seed(5)
     first = method.attribute(x, 0, nt_samples=3)
     assert not torch.equal(first, method.attribute(x, 0, nt_samples=3))

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from captum.attr import GuidedBackprop, GuidedGradCam, LayerAttribution, LayerGradCam, NoiseTunnel
+from _asserts import left_as_it_was
+from calls import guided_backprop, seeded
+from captum.attr import GuidedGradCam, NoiseTunnel
 from networks import ConvNet, TwoInputs, images
-from test_bad_input import left_as_it_was
 from torch import Tensor, nn
 
 from captum_sgcampp import (
@@ -22,20 +23,15 @@ from captum_sgcampp import (
 )
 
 METHODS = [GuidedGradCamPlusPlus, GuidedSmoothGradCamPlusPlus]
+
 MAPS = {GuidedGradCamPlusPlus: LayerGradCamPlusPlus, GuidedSmoothGradCamPlusPlus: LayerSmoothGradCamPlusPlus}
 
 
-def seeded(method: Any) -> dict[str, Any]:
+def same_noise(method: Any) -> dict[str, Any]:
     """Arguments that make the noise the same in two calls."""
     if method is GuidedGradCamPlusPlus:
         return {}
-    return {"nt_samples": 4, "noise_level": 0.3, "generator": torch.Generator().manual_seed(3)}
-
-
-def guided_backprop(model: nn.Module, *arguments: Any) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return GuidedBackprop(model).attribute(*arguments)
+    return {"nt_samples": 4, "noise_level": 0.3, "generator": seeded(3)}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -48,8 +44,8 @@ def test_it_is_the_product_of_guided_backprop_and_the_upsampled_map(
     options: dict[str, Any] = {"feature_maps": [0, 1, 3], "bound_alpha": True, "attribute_to_layer_input": True}
     with left_as_it_was(model), warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = method(model, model.pool).attribute(x, [1, 3], interpolate_mode=mode, **options, **seeded(method))
-    maps = MAPS[method](model, model.pool).attribute(x, [1, 3], relu_attributions=True, **options, **seeded(method))
+        found = method(model, model.pool).attribute(x, [1, 3], interpolate_mode=mode, **options, **same_noise(method))
+    maps = MAPS[method](model, model.pool).attribute(x, [1, 3], relu_attributions=True, **options, **same_noise(method))
     upsampled = nn.functional.interpolate(maps, (8,) * dims, mode=mode)
     expected = guided_backprop(model, x, [1, 3]) * upsampled
     assert found.shape == x.shape and found.is_contiguous() and not found.requires_grad and found.any()
@@ -60,8 +56,8 @@ def test_it_is_the_product_of_guided_backprop_and_the_upsampled_map(
 @pytest.mark.parametrize("method", METHODS)
 def test_a_layer_in_front_of_a_pooling_gives_a_map_of_lower_resolution_upsampled(method: Any) -> None:
     model, x = ConvNet(), images(1)
-    found = method(model, model.pool).attribute(x, 1, **seeded(method))
-    maps = MAPS[method](model, model.pool).attribute(x, 1, relu_attributions=True, **seeded(method))
+    found = method(model, model.pool).attribute(x, 1, **same_noise(method))
+    maps = MAPS[method](model, model.pool).attribute(x, 1, relu_attributions=True, **same_noise(method))
     assert maps.shape == (1, 1, 4, 4)
     by_hand = guided_backprop(model, x, 1) * maps.repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert torch.allclose(found, by_hand)
@@ -70,6 +66,7 @@ def test_a_layer_in_front_of_a_pooling_gives_a_map_of_lower_resolution_upsampled
 # The calls of Captum's own tests of GuidedGradCam (tests/attr/test_guided_grad_cam.py): layer, inputs, arguments, and
 # which inputs get an empty tensor.
 ROW = torch.arange(16.0).view(1, 1, 4, 4)
+
 CALLS: list[tuple[str, Any, dict[str, Any], list[bool]]] = [
     ("relu1", ROW, {}, [False]),
     ("conv1", (ROW, torch.ones(1, 1, 4, 4)), {}, [False, False]),
@@ -144,11 +141,11 @@ def test_several_inputs_and_an_argument_per_example() -> None:
 
     whole = LeftOnly().eval()
     found = GuidedSmoothGradCamPlusPlus(whole, whole.left).attribute(
-        (a, b), 1, gain, "bilinear", nt_samples=3, generator=torch.Generator().manual_seed(0), return_statistics=True
+        (a, b), 1, gain, "bilinear", nt_samples=3, generator=seeded(), return_statistics=True
     )
     (left, right), statistics = found
     maps = LayerSmoothGradCamPlusPlus(whole, whole.left).attribute(
-        (a, b), 1, gain, relu_attributions=True, nt_samples=3, generator=torch.Generator().manual_seed(0)
+        (a, b), 1, gain, relu_attributions=True, nt_samples=3, generator=seeded()
     )
     expected = multiply_by_map(guided_backprop(whole, (a, b), 1, gain), maps)
     assert left.any() and torch.allclose(left, expected[0]) and torch.allclose(right, expected[1])
@@ -168,8 +165,8 @@ def test_noise_tunnel_averages_the_products() -> None:
 @pytest.mark.parametrize("target", [[-1, -2], torch.tensor([-1, -2]), [-1, 3], [4, -2]], ids=str)
 def test_targets_may_count_from_the_last_class(method: Any, target: Any) -> None:
     model, x = ConvNet(), images()
-    found = method(model, model.relu1).attribute(x, target, **seeded(method))
-    assert found.any() and torch.equal(found, method(model, model.relu1).attribute(x, [4, 3], **seeded(method)))
+    found = method(model, model.relu1).attribute(x, target, **same_noise(method))
+    assert found.any() and torch.equal(found, method(model, model.relu1).attribute(x, [4, 3], **same_noise(method)))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -191,7 +188,7 @@ def test_bad_input_is_refused_and_leaves_everything_as_it_was(method: Any) -> No
     rounded = Rounded()
     with left_as_it_was(rounded):
         with pytest.raises(TypeError, match=r"^inputs: expected floating-point .*found torch.int64"):
-            method(rounded, model.relu1).attribute(x.long(), 1, **({"stdevs": 0.0} if seeded(method) else {}))
+            method(rounded, model.relu1).attribute(x.long(), 1, **({"stdevs": 0.0} if same_noise(method) else {}))
         with pytest.raises(RuntimeError, match=r"^inputs: expected .*found"):
             method(rounded, model.relu1).attribute((x, x), 1)
         with pytest.raises(ValueError, match=r"^target: expected .*found"):
@@ -213,41 +210,3 @@ def test_errors_of_guided_backpropagation_leave_no_hook() -> None:
     model = SecondTimeFails()
     with left_as_it_was(model), pytest.raises(OSError, match="gone"):
         GuidedGradCamPlusPlus(model, model.model.relu1).attribute(images(), 1)
-
-
-@pytest.mark.parametrize("dims, mode", [(1, "linear"), (2, "bilinear"), (3, "trilinear")])
-def test_multiply_by_map_upsamples_linearly_unless_told_otherwise(dims: int, mode: str) -> None:
-    attributions, maps = torch.randn(2, 3, *(6,) * dims), torch.randn(2, 1, *(3,) * dims)
-    size = (6,) * dims
-    expected = attributions * LayerAttribution.interpolate(maps, size, mode)
-    assert torch.equal(multiply_by_map(attributions, maps), expected)
-    nearest = multiply_by_map((attributions, attributions), maps, "nearest")
-    assert torch.equal(nearest[1], attributions * LayerAttribution.interpolate(maps, size, "nearest"))
-
-
-@pytest.mark.parametrize(
-    "attributions, maps, mode, names",
-    [
-        (torch.ones(2, 3, 8), torch.ones(2, 1, 4, 4), None, "attributions"),
-        (torch.ones(3, 3, 8, 8), torch.ones(2, 1, 4, 4), None, "attributions"),
-        (torch.ones(2, 3), torch.ones(2, 1), None, "attributions"),
-        ([torch.ones(2, 3, 8, 8)], torch.ones(2, 1, 4, 4), None, "attributions"),
-        (torch.ones(2, 3, 8, 8), torch.ones(2, 3, 4, 4), None, "maps"),
-        (torch.ones(2, 3, 8, 8), torch.ones(2, 4, 4, 4), None, "maps"),
-        (torch.ones(2, 3, 8, 8), (torch.ones(2, 1, 4, 4),), None, "maps"),
-        (torch.ones(2, 3, 8, 8), torch.ones(2, 1, 4, 4), "linear", "interpolate_mode"),
-        (torch.ones(2, 3, 8, 8), torch.ones(2, 1, 4, 4), "best", "interpolate_mode"),
-    ],
-)
-def test_multiply_by_map_refuses_what_does_not_fit(attributions: Any, maps: Any, mode: Any, names: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=rf"^{names}: expected .*found"):
-        multiply_by_map(attributions, maps, mode)
-
-
-def test_the_product_with_grad_cam_is_captums_guided_grad_cam() -> None:
-    model, x = ConvNet(), images()
-    maps = LayerGradCam(model, model.pool).attribute(x, 1, relu_attributions=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        captums = GuidedGradCam(model, model.pool).attribute(x, 1)
-    assert torch.equal(multiply_by_map(guided_backprop(model, x, 1), maps, "nearest"), captums)

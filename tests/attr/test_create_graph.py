@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from _asserts import left_as_it_was
+from calls import seeded
 from networks import ConvNet, TwoInputs, images
-from test_bad_input import left_as_it_was
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, Softmax
@@ -20,7 +21,7 @@ def explained(model: nn.Module, layer: nn.Module | list[nn.Module], inputs: Any,
     """All maps in one row, with the same noise each time."""
     options = dict(options)
     if options.pop("smooth", False):
-        options |= {"generator": torch.Generator().manual_seed(0)}
+        options |= {"generator": seeded()}
         maps = LayerSmoothGradCamPlusPlus(model, layer).attribute(inputs, **options)
     else:
         maps = LayerGradCamPlusPlus(model, layer).attribute(inputs, **options)
@@ -89,7 +90,7 @@ def test_the_model_and_the_grad_mode_stay_as_they_were() -> None:
     model, x = ConvNet(), images()
     with left_as_it_was(model), torch.no_grad():
         maps, statistics = LayerSmoothGradCamPlusPlus(model, model.relu1).attribute(
-            x, 1, nt_samples=4, return_statistics=True, generator=torch.Generator().manual_seed(0), **GRAPH
+            x, 1, nt_samples=4, return_statistics=True, generator=seeded(), **GRAPH
         )
     assert maps.requires_grad and not any(value.requires_grad for value in vars(statistics).values())
     assert not LayerGradCamPlusPlus(model, model.relu1).attribute(x, 1).requires_grad

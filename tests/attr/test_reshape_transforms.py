@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from _asserts import left_as_it_was
+from calls import METHODS, received_rows
 from networks import ConvNet, images
 from reference import paper_map, relative_error
-from test_attribution_reference import received_rows
-from test_bad_input import left_as_it_was
 from torch import Tensor, nn
 
 from captum_sgcampp import (
@@ -21,8 +21,6 @@ from captum_sgcampp import (
     TokenGrid,
     channels_last_to_first,
 )
-
-METHODS = [LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus]
 
 
 def vision_transformer() -> nn.Module:

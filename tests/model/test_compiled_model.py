@@ -11,10 +11,14 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import calls
 import pytest
 import torch
+from _asserts import close
+from calls import seeded
 from networks import ConvNet, TwoInputs, images
 from torch import Tensor, nn
 from torch._dynamo.backends.common import aot_autograd
@@ -51,13 +55,7 @@ def backend() -> Backend:
     return Backend()
 
 
-def smooth(model: Any, layer: Any, x: Any, target: Any = 1, **options: Any) -> Any:
-    options = {"nt_samples": 5, "generator": torch.Generator().manual_seed(0), **options}
-    return LayerSmoothGradCamPlusPlus(model, layer).attribute(x, target, **options)
-
-
-def close(found: Tensor, wanted: Tensor, bound: float = 1e-5) -> bool:
-    return float((found - wanted).detach().norm() / wanted.detach().norm()) <= bound
+smooth = partial(calls.smooth, nt_samples=5)
 
 
 def compiled_outside(model: nn.Module, backend: Backend) -> nn.Module:
@@ -99,6 +97,7 @@ def test_compiled_model_gives_the_map_of_the_eager_one(
     assert not model.get_submodule(name)._forward_hooks and torch.is_grad_enabled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["eager", "aot_eager"])
 def test_parts_are_compiled_once_for_all_numbers_of_rows_and_calls(name: str) -> None:
     class Viewing(ConvNet):
@@ -133,7 +132,7 @@ def test_several_layers_and_targets_and_softmax_are_explained_in_pieces(backend:
     for options, bound in (({}, 1e-5), ({"score": Softmax()}, 1e-3)):  # alpha of softmax has poles
         several, wanted = (
             LayerSmoothGradCamPlusPlus(which, model.relu1).attribute_targets(
-                images(), [0, 3, 1], nt_samples=3, generator=torch.Generator().manual_seed(0), **options
+                images(), [0, 3, 1], nt_samples=3, generator=seeded(), **options
             )
             for which in (compiled, model)
         )
@@ -155,6 +154,7 @@ def test_nothing_is_computed_for_parameters() -> None:
     assert differentiated == [1]
 
 
+@pytest.mark.slow
 def test_many_models_and_layers_stay_compiled_and_so_does_the_model_of_the_caller(backend: Backend) -> None:
     for _ in range(10):  # torch keeps 8 versions of one code
         model = ConvNet()
@@ -171,6 +171,7 @@ def test_many_models_and_layers_stay_compiled_and_so_does_the_model_of_the_calle
     assert backend.graphs == graphs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["in front", "behind"])
 def test_models_of_several_graphs_run_eagerly_and_stay_compiled_for_the_caller(where: str, backend: Backend) -> None:
     class Broken(ConvNet):
@@ -224,6 +225,7 @@ def test_what_behind_the_layer_looks_at_the_graph_sees_one(frozen: bool, backend
     assert backend.runs and expected.norm() > 0 and close(found, expected)
 
 
+@pytest.mark.slow
 def test_changed_weights_and_flags_are_seen(backend: Backend) -> None:
     class Switched(ConvNet):
         doubled = False
@@ -429,6 +431,7 @@ def test_other_threads_do_not_meet_the_cut(backend: Backend) -> None:
     assert len(seen) == 2 and all(torch.equal(scores, expected) and not scores.requires_grad for scores in seen)
 
 
+@pytest.mark.slow
 def test_models_that_are_not_compiled_do_not_load_the_compiler() -> None:
     program = """
 import sys, torch
@@ -441,6 +444,7 @@ print("torch._dynamo" in sys.modules)
     assert done.stdout.split() == ["False"]
 
 
+@pytest.mark.slow
 def test_models_and_what_they_were_compiled_to_are_freed(backend: Backend) -> None:
     def explain_another(compiled_as: Callable[..., nn.Module]) -> int:
         model = ConvNet()
@@ -466,6 +470,7 @@ def test_guided_maps_of_compiled_models_are_those_of_eager_ones(backend: Backend
     assert backend.graphs == 2  # the map's
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_machine_code_gives_the_same_map(dtype: torch.dtype) -> None:
@@ -478,3 +483,28 @@ def test_machine_code_gives_the_same_map(dtype: torch.dtype) -> None:
     scale = expected.norm() / found.norm()
     assert close(found * scale, expected, 1e-5 if dtype is torch.float32 else 0.05)
     assert close(once, LayerGradCamPlusPlus(model, model.relu1).attribute(images(), 1), 0.1)
+
+
+def test_compiled_model_gives_the_same_map_and_stays_compiled() -> None:
+    plain = ConvNet()
+    expected = smooth(plain, plain.relu1, images())
+    counted: list[int] = []
+
+    def backend(graph: Any, example_inputs: Any) -> Any:
+        counted.append(1)
+        return graph.forward
+
+    model = ConvNet()
+    compiled = torch.compile(model, backend=backend)
+    compiled(images())
+    assert len(counted) == 1
+    assert close(smooth(lambda x: compiled(x), compiled.relu1, images()), expected)
+    assert len(counted) == 1
+    assert close(smooth(compiled, model.relu1, images()), expected)
+    graphs = len(counted)
+    compiled(images())
+    assert len(counted) == graphs
+    model_in_place = ConvNet()
+    model_in_place.compile(backend=backend)
+    model_in_place(images())
+    assert close(smooth(model_in_place, model_in_place.relu1, images()), expected)

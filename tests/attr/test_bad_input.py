@@ -4,76 +4,17 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from _asserts import left_as_it_was, refused
+from calls import METHODS, seeded
 from networks import ConvNet, TwoInputs, images
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, Softmax
-
-METHODS = [LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus]
-
-
-@contextmanager
-def left_as_it_was(model: nn.Module, *generators: torch.Generator) -> Iterator[None]:
-    """Fails if the block changes the model, the grad mode, a generator or a hook."""
-
-    def state() -> dict[str, Any]:
-        return {
-            "hooks": [
-                (name, list(m._forward_hooks), list(m._forward_pre_hooks), list(m._backward_hooks))
-                for name, m in model.named_modules()
-            ],
-            "global hooks": (
-                list(torch_module._global_forward_hooks),
-                list(torch_module._global_forward_pre_hooks),
-            ),
-            "training": [m.training for m in model.modules()],
-            "requires_grad": [p.requires_grad for p in model.parameters()],
-            "grad": [p.grad is None for p in model.parameters()],
-            "versions": [t._version for t in (*model.parameters(), *model.buffers())],
-            "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
-            "tensors": [t.detach().clone() for t in (*model.parameters(), *model.buffers())],
-            "generators": [torch.get_rng_state(), *(g.get_state() for g in generators)],
-            "numpy": np.random.get_state()[1].tolist(),
-        }
-
-    before = state()
-    try:
-        yield
-    finally:
-        after = state()
-        for key in ("tensors", "generators"):
-            assert all(torch.equal(a, b) for a, b in zip(before.pop(key), after.pop(key), strict=True)), key
-        assert before == after
-
-
-def refused(
-    method: Any,
-    error: type[BaseException] | tuple[type[BaseException], ...],
-    names: str,
-    *,
-    model: nn.Module | None = None,
-    forward: Callable[..., Any] | None = None,
-    layer: nn.Module | None = None,
-    inputs: Any = None,
-    **arguments: Any,
-) -> None:
-    model = ConvNet() if model is None else model
-    layer = model.get_submodule("relu1") if layer is None else layer
-    arguments = {"inputs": images() if inputs is None else inputs, "target": 1, **arguments}
-    with left_as_it_was(model), pytest.raises(error, match=rf"^{names}: expected .*found"):
-        method(forward or model, layer).attribute(**arguments)
-    # and the model still can be explained
-    if isinstance(model, ConvNet) and layer is model.relu1 and forward is None:
-        assert method(model, layer).attribute(images(), 1).shape == (2, 1, 8, 8)
-
 
 NAN, INF = float("nan"), float("inf")
 
@@ -288,82 +229,6 @@ def test_disjoint_selections_and_neurons_of_a_linear_layer_are_refused() -> None
     refused(LayerGradCamPlusPlus, ValueError, "neurons", model=model, layer=model.fc1, neurons=np.s_[0:1])
 
 
-class Odd(nn.Module):
-    """ConvNet with an odd module behind its first ReLU."""
-
-    def __init__(self, odd: nn.Module, back: Callable[[Any], Tensor] = lambda value: value) -> None:
-        super().__init__()
-        self.net, self.odd, self.back = ConvNet(), odd, back
-
-    def forward(self, x: Tensor) -> Tensor:
-        net = self.net
-        x = self.back(self.odd(net.relu1(net.conv1(x))))
-        return net.fc2(net.relu3(net.fc1(net.pool(net.relu2(net.conv2(x))).flatten(1))))
-
-
-class Returns(nn.Module):
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Any:
-        return self.function(x)
-
-
-LAYERS: list[tuple[Any, Callable[[Any], Tensor], Any]] = [
-    (Returns(lambda x: {"x": x}), lambda d: d["x"], TypeError),
-    (Returns(lambda x: (x, None)), lambda t: t[0], TypeError),
-    (Returns(lambda x: (x, (x, x))), lambda t: t[0], TypeError),
-    (Returns(lambda x: [x, "name"]), lambda t: t[0], TypeError),
-    (Returns(lambda x: (x, x.long())), lambda t: t[0], TypeError),
-    (Returns(lambda x: x.long()), lambda x: x.float(), TypeError),
-    (Returns(lambda x: x > 0), lambda x: x.float(), TypeError),
-    (Returns(lambda x: torch.complex(x, x)), lambda x: x.real, TypeError),
-    (Returns(lambda x: x.detach()), lambda x: x.detach(), RuntimeError),
-    (Returns(lambda x: x), lambda x: torch.ones_like(x), RuntimeError),
-    (Returns(lambda x: x.flatten()), lambda x: x.reshape(-1, 4, 8, 8), ValueError),
-    (Returns(lambda x: x.flatten(0, 1)), lambda x: x.reshape(-1, 4, 8, 8), ValueError),
-    (Returns(lambda x: x.sum(0, keepdim=True)), lambda x: x.expand(2, -1, -1, -1), ValueError),
-]
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("odd, back, error", LAYERS, ids=range(len(LAYERS)))
-def test_layers_that_cannot_be_explained(method: Any, odd: nn.Module, back: Any, error: Any) -> None:
-    model = Odd(odd, back)
-    # two examples in one pass, so that rows are 2 for both methods
-    arguments = {"stdevs": 0.0} if method is LayerSmoothGradCamPlusPlus else {}
-    name = "(layer|forward_func)" if error is RuntimeError else "layer"
-    refused(method, error, name, model=model, layer=odd, **arguments)
-
-
-@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
-@pytest.mark.parametrize("method", METHODS)
-def test_quantised_layers(method: Any) -> None:
-    def quantise(x: Tensor) -> Tensor:
-        return torch.quantize_per_tensor(x, 0.1, 0, torch.quint8)
-
-    model = Odd(Returns(quantise), lambda q: q.dequantize())
-    refused(method, TypeError, "layer", model=model, layer=model.odd)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_layers_never_reached_and_reached_twice(method: Any) -> None:
-    model = ConvNet()
-    stranger = nn.ReLU()
-    refused(method, RuntimeError, "layer", model=model, layer=stranger)
-    refused(method, RuntimeError, "layer", model=model, forward=lambda x: model(x) + model(x))
-    assert not stranger._forward_hooks
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_scripted_layers_are_refused_as_such() -> None:
-    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 3)).eval()
-    scripted = torch.jit.script(model)
-    with left_as_it_was(model), pytest.raises(TypeError, match=r"^layer: expected .*found a TorchScript module"):
-        LayerGradCamPlusPlus(scripted, list(scripted.children())[1]).attribute(images(), 0)
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "change, error",
@@ -397,46 +262,6 @@ def test_constructor(method: Any) -> None:
             method(model, layer)
 
 
-class Training(nn.Module):
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.net, self.module = ConvNet(), module
-        self.train()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(self.module(x))
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(
-    "module",
-    [
-        nn.BatchNorm2d(2),
-        nn.BatchNorm2d(2, track_running_stats=False),
-        nn.InstanceNorm2d(2, track_running_stats=True),
-        nn.Dropout(0.1),
-        nn.Dropout2d(0.5),
-        nn.RReLU(),
-    ],
-    ids=lambda module: type(module).__name__,
-)
-def test_training_mode_is_refused_before_anything_changes(method: Any, module: nn.Module) -> None:
-    model = Training(module)
-    refused(method, RuntimeError, "forward_func", model=model, layer=model.net.relu1)
-    refused(method, RuntimeError, "forward_func", model=model, forward=lambda x: model(x), layer=model.net.relu1)
-
-
-def test_training_mode_without_such_modules_and_evaluation_mode_with_them_work() -> None:
-    harmless = Training(nn.Sequential(nn.Dropout(0.0), nn.InstanceNorm2d(2)))
-    with left_as_it_was(harmless):
-        LayerGradCamPlusPlus(harmless, harmless.net.relu1).attribute(images(), 1)
-    usual = Training(nn.Sequential(nn.BatchNorm2d(2), nn.Dropout(0.5))).eval()
-    with left_as_it_was(usual):
-        LayerSmoothGradCamPlusPlus(usual, usual.net.relu1).attribute(
-            images(), 1, nt_samples=2, generator=torch.Generator()
-        )
-
-
 class Failing(nn.Module):
     """Raises at its n-th call."""
 
@@ -457,7 +282,7 @@ def test_an_exception_inside_the_model_passes_and_leaves_everything_as_it_was(er
     failing = Failing(error, call=2)
     net = ConvNet()
     model = nn.Sequential(*([failing, net] if place == "before" else [net, failing])).eval()
-    generator = torch.Generator().manual_seed(4)
+    generator = seeded(4)
     for context in (torch.enable_grad, torch.no_grad, torch.inference_mode):
         for chosen in (generator, None):
             failing.calls = 0
