@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from captum_sgcampp.model.evaluation_mode import training_layers_refused
 from captum_sgcampp.model.layer_gradients import LayerGradients
 from captum_sgcampp.model.layer_hook import LayerHook
-from captum_sgcampp.model.layout_checks import ReshapeTransform, check_channels_first, check_rearrangement
+from captum_sgcampp.model.layout_checks import ReshapeTransform, check_layouts
 from captum_sgcampp.model.model_access import compiler_is_loaded, eager_models
 from captum_sgcampp.model.saved_tensors import ChangedInPlace, DropSavedTensors, RunAgain, SavedTensorsDropped
 
@@ -48,6 +48,9 @@ class ForwardPass:
         attribute_to_layer_input: watch the layer's inputs, not its output.
         reshape_transform: from the layer's tensors to `(rows, K, *space)`; None where they have that form.
         keep_graph: keep the whole graph of the model, for maps that are to be differentiated.
+
+    Attributes:
+        has_replicas: whether the model runs on several devices (`DataParallel`).
     """
 
     def __init__(
@@ -65,9 +68,9 @@ class ForwardPass:
         self._to_input = attribute_to_layer_input
         self._reshape = reshape_transform
         self._keep_graph = keep_graph
-        self._replicas = isinstance(forward_func, nn.DataParallel) or device_ids is not None
+        self.has_replicas = isinstance(forward_func, nn.DataParallel) or device_ids is not None
         self._graph_begins = _GraphBegins.AT_INPUTS if _is_frozen(forward_func, layers) else _GraphBegins.AT_PARAMETERS
-        self._keep_saved = keep_graph or self._replicas  # replicas run in other threads, where nothing is dropped
+        self._keep_saved = keep_graph or self.has_replicas  # replicas run in other threads, where nothing is dropped
         self._copy = False
         self._first, self._input_dims = True, 0
 
@@ -79,14 +82,9 @@ class ForwardPass:
         ]
 
     @property
-    def has_replicas(self) -> bool:
-        """Whether the model runs on several devices (`DataParallel`)."""
-        return self._replicas
-
-    @property
     def can_widen(self) -> bool:
         """Whether one row before the layer can be widened to several identical ones at the layer."""
-        own = self._to_input or self._replicas or self._keep_graph
+        own = self._to_input or self.has_replicas or self._keep_graph
         return not own and self._graph_begins != _GraphBegins.AT_LAYER
 
     def adapt_to(self, reason: RunAgain) -> None:
@@ -117,7 +115,7 @@ class ForwardPass:
             RunAgain: while gradients are taken; the pass is to be run again, after `adapt_to`.
         """
         drop = DropSavedTensors()
-        own = (self._replicas, rows_at_layer, self._keep_graph, self._copy)
+        own = (self.has_replicas, rows_at_layer, self._keep_graph, self._copy)
         hooks = [LayerHook(layer, self._to_input, clean_every, *own, drop.end) for layer in self._layers]
         pieces = None if eager else self._pieces
         with torch.no_grad(), ExitStack() as stack:
@@ -133,7 +131,8 @@ class ForwardPass:
             for hook in hooks:
                 hook.check()
             if self._first:
-                self._check_layout(hooks)
+                shapes = [[tensor.passed.shape for tensor in next(iter(hook.tensors.values()))] for hook in hooks]
+                check_layouts(self._forward_func, self._layers, shapes, self._input_dims, self._reshape)
             self._first = False
             torch.set_grad_enabled(True)
             if not self._keep_graph:
@@ -143,7 +142,7 @@ class ForwardPass:
     @cached_property
     def _pieces(self) -> CompiledPieces | None:
         """The compiled model in pieces, where that can do what hooks do."""
-        own = self._to_input or self._replicas or self._keep_graph
+        own = self._to_input or self.has_replicas or self._keep_graph
         if own or not isinstance(self._forward_func, nn.Module) or not compiler_is_loaded():
             return None
         from captum_sgcampp.model.compiled_model import compiled_pieces
@@ -206,16 +205,6 @@ class ForwardPass:
         rows = make_rows()
         self._input_dims = max(x.dim() for x in rows)
         return rows
-
-    def _check_layout(self, hooks: Sequence[LayerHook]) -> None:
-        for layer, hook in zip(self._layers, hooks, strict=True):
-            shapes = [tensor.passed.shape for tensor in next(iter(hook.tensors.values()))]
-            from_images = self._input_dims > 3 and all(len(shape) < 4 for shape in shapes)
-            for shape in shapes:
-                if self._reshape is None:
-                    check_channels_first(self._forward_func, layer, shape, from_images)
-                else:
-                    check_rearrangement(self._reshape, shape)
 
 
 def _is_frozen(forward_func: Callable[..., Any], layers: Sequence[nn.Module]) -> bool:

@@ -13,6 +13,31 @@ from torch.nn.modules.conv import _ConvNd
 ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]
 
 
+def check_layouts(
+    root: object,
+    layers: Sequence[nn.Module],
+    shapes: Sequence[Sequence[Sequence[int]]],
+    input_dims: int,
+    transform: ReshapeTransform | None,
+) -> None:
+    """Check every tensor of every layer.
+
+    Args:
+        root: the model.
+        layers: modules of it.
+        shapes: of the tensors of each layer.
+        input_dims: the largest number of dimensions of an input.
+        transform: the `reshape_transform`, if there is one.
+    """
+    for layer, own in zip(layers, shapes, strict=True):
+        from_images = input_dims > 3 and all(len(shape) < 4 for shape in own)
+        for shape in own:
+            if transform is None:
+                check_channels_first(root, layer, shape, from_images)
+            else:
+                check_rearrangement(transform, shape)
+
+
 def check_rearrangement(transform: ReshapeTransform, shape: Sequence[int]) -> None:
     """Raise unless `transform` moves the entries of each example on its own and uses none twice.
 

@@ -3,12 +3,13 @@ layer's tensor. What they would save is dropped, because no gradient goes furthe
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 
@@ -58,3 +59,19 @@ class DropSavedTensors:
 
 def _refuse(nothing: None) -> Any:
     raise SavedTensorsDropped
+
+
+@contextmanager
+def saved_bytes() -> Iterator[list[int]]:
+    """Counts the bytes that autograd keeps for the backward pass in the block, without parameters."""
+    total, seen = [0], set()
+
+    def count(kept: Tensor) -> Tensor:
+        base = kept if kept._base is None else kept._base
+        if not isinstance(base, nn.Parameter) and base.data_ptr() not in seen:
+            seen.add(base.data_ptr())
+            total[0] += base.numel() * base.element_size()
+        return kept.detach()
+
+    with saved_tensors_hooks(count, lambda kept: kept):
+        yield total

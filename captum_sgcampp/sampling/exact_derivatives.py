@@ -11,8 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
+from torch import Tensor
 from tqdm import tqdm
 
 from captum_sgcampp.functional.moments import Derivatives
@@ -23,7 +22,7 @@ from captum_sgcampp.model.decompositions import elementary_operations
 from captum_sgcampp.model.directional_derivatives import along_entries
 from captum_sgcampp.model.forward_pass import ForwardPass
 from captum_sgcampp.model.layer_gradients import LayerGradients
-from captum_sgcampp.model.saved_tensors import RunAgain
+from captum_sgcampp.model.saved_tensors import RunAgain, saved_bytes
 from captum_sgcampp.sampling.request import Request
 from captum_sgcampp.sampling.score_gradients import TargetScore, target_scores
 from captum_sgcampp.sampling.targets import check_finite, class_logits, competitors
@@ -121,7 +120,7 @@ class _ExactLayer:
 
     def _measure(self, row: _ExactRow) -> tuple[int, int]:
         """How many rows fit, and the number of the layer's tensors, from one forward pass."""
-        with _saved_bytes() as saved, self._pass.run(lambda: row.rows(1), row.request.args(1), 0) as run:
+        with saved_bytes() as saved, self._pass.run(lambda: row.rows(1), row.request.args(1), 0) as run:
             tensors, cpu = run.tensors[0], run.output.device.type == "cpu"
             largest = max(int(torch.Size(shape).numel()) for shape in run.shapes)
         fit = (CPU_BYTES if cpu else ACCELERATOR_BYTES) // max(GROWTH * saved[0], 1)
@@ -260,19 +259,3 @@ def _rows_are_equal(run: LayerGradients, row: _ExactRow) -> bool:
     of_first_row = run.gradient(score[:1], more=True, unused_is_zero=row.request.unused_is_zero)
     equal = all(not bool((r - r[:1]).norm() > SAME_WITHIN * r.norm()) for r in (score.detach(), *gradients))
     return equal and all(not bool(g[1:].norm() > SAME_WITHIN * g.norm()) for g in of_first_row)
-
-
-@contextmanager
-def _saved_bytes() -> Iterator[list[int]]:
-    """Counts the bytes that autograd keeps for the backward pass in the block, without parameters."""
-    total, seen = [0], set()
-
-    def count(kept: Tensor) -> Tensor:
-        base = kept if kept._base is None else kept._base
-        if not isinstance(base, nn.Parameter) and base.data_ptr() not in seen:
-            seen.add(base.data_ptr())
-            total[0] += base.numel() * base.element_size()
-        return kept.detach()
-
-    with saved_tensors_hooks(count, lambda kept: kept):
-        yield total

@@ -126,6 +126,7 @@ def test_colour_is_the_same_for_every_class() -> None:
             assert np.array_equal(scene.image[common], scenes[0].image[common])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, area",
     [

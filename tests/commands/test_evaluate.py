@@ -63,6 +63,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_scenes_give_a_table_csv_and_a_figure(run: Any, tmp_path: Path) -> None:
     status, out, err = run(
         "--scenes", 3, "--methods", "grad-cam", "smooth-grad-cam++", "random", "--out", "out"
@@ -86,6 +87,7 @@ def test_scenes_give_a_table_csv_and_a_figure(run: Any, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "out" / "figure.png").width > 800
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torn", [False, True])
 def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool
@@ -167,6 +169,7 @@ def other_masks(folder: Path) -> None:
         Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -203,6 +206,7 @@ def test_methods_and_layers_can_be_added_in_the_same_folder(run: Any, tmp_path: 
     assert len(read_csv(tmp_path / "out" / "summary.csv")) == 4
 
 
+@pytest.mark.slow
 def test_an_images_values_do_not_depend_on_the_other_images(run: Any, tmp_path: Path) -> None:
     methods = ("noise-tunnel-grad-cam", "noise-tunnel-grad-cam++", "smooth-grad-cam++", "random")
     arguments = ("--methods", *methods, "--metrics", "sparseness", "localization")

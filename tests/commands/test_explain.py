@@ -76,6 +76,7 @@ def test_selection_of_feature_maps_and_of_a_box(run: Any, tmp_path: Path) -> Non
     assert run("--neurons", "0:2,:", "--method", "grad-cam++")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mine.pt", "mine.safetensors"])
 def test_a_users_resnet_of_its_own_classes(run: Any, resnet: Path, tmp_path: Path, name: str) -> None:
     if name.endswith("safetensors"):

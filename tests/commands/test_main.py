@@ -21,6 +21,7 @@ def test_a_command_must_be_named(command: Any, arguments: list[str], message: st
     assert status == 2 and message in err and "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_module_can_be_run_with_python_m() -> None:
     result = subprocess.run([sys.executable, "-m", "captum_sgcampp", "--version"], capture_output=True, text=True)
     assert result.returncode == 0 and result.stdout.startswith("captum-sgcampp ")

@@ -32,6 +32,7 @@ def test_what_is_not_said_suits_the_images(classifier: Any, cases: Any) -> None:
     assert suited_settings(classifier, cases, (), {}).grid_size == "full"
 
 
+@pytest.mark.slow
 def test_without_choices_all_metrics_that_the_images_allow_are_measured(
     classifier: Any, cases: Any, tmp_path: Path
 ) -> None:

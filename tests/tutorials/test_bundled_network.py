@@ -56,6 +56,7 @@ def test_no_scene_is_both_trained_on_and_evaluated() -> None:
     assert first[-1] < second[0] and len(second) == 10
 
 
+@pytest.mark.slow
 def test_bundled_network_is_good_on_fresh_scenes() -> None:
     precisions = evaluate(load_shapes_vgg(), draw_scenes(evaluation_seeds(7, 300)))
     assert len(precisions) == len(CLASSES)
@@ -78,6 +79,7 @@ def test_command_prints_every_class_and_the_mean(capsys: pytest.CaptureFixture[s
     assert figures[-1] == pytest.approx(np.mean(figures[:-1]), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_training_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()

@@ -56,6 +56,7 @@ def test_every_contestant_is_timed_in_every_round(mode: str, targets: int) -> No
     assert "geometric mean" in text and f"{mode}, {targets} target(s)" in text
 
 
+@pytest.mark.slow
 def test_compiled_models_are_compared_with_compiled_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = partial(torch.compile, backend="eager")  # needs no compiler
     monkeypatch.setattr("torch.compile", lambda model, backend="eager": compiled(model, backend=backend))
@@ -85,6 +86,7 @@ def test_growth_is_measured_along_every_axis(
     assert out.count("\n| 2 | ") == len(growth.AXES)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from Linux's /proc")
 @pytest.mark.parametrize("mode", ["float32", "channels_last"])
 def test_memory_is_measured_in_fresh_processes(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:

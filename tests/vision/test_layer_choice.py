@@ -10,6 +10,7 @@ from networks import ConvNet, PooledNet, images
 from captum_sgcampp.vision.layer_choice import deepest_layer, inner_layer, noise_acts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, deepest, inner",
     [
