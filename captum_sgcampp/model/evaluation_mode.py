@@ -18,12 +18,19 @@ from captum_sgcampp.model.model_access import compiler_is_loaded
 
 
 @contextmanager
-def training_layers_refused() -> Iterator[None]:
-    """Stop at the first module that would make a row depend on other rows or on the global generator."""
+def training_layers_refused(called: list[nn.Module]) -> Iterator[None]:
+    """Stop at the first module that would make a row depend on other rows or on the global generator.
+
+    Args:
+        called: gets every module that is called in the block, on this thread.
+    """
     thread = threading.get_ident()
 
     def check(module: nn.Module, args: Any) -> None:
-        if threading.get_ident() == thread and (reason := batch_dependence(module)):
+        if threading.get_ident() != thread:
+            return
+        called.append(module)
+        if reason := batch_dependence(module):
             raise RuntimeError(
                 f"forward_func: expected a model in evaluation mode, found {type(module).__name__} {reason}"
             )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from captum_sgcampp.model.evaluation_mode import training_layers_refused
 from captum_sgcampp.model.layer_gradients import LayerGradients
-from captum_sgcampp.model.layer_hook import LayerHook
+from captum_sgcampp.model.layer_hook import LayerHook, is_of_pass, next_node_number
 from captum_sgcampp.model.layout_checks import ReshapeTransform, check_layouts
 from captum_sgcampp.model.model_access import compiler_is_loaded, eager_models
 from captum_sgcampp.model.saved_tensors import ChangedInPlace, DropSavedTensors, RunAgain, SavedTensorsDropped
@@ -35,6 +35,7 @@ class _GraphBegins(Enum):
 
     AT_PARAMETERS = auto()
     AT_INPUTS = auto()  # of frozen networks
+    AT_FROZEN_PARAMETERS = auto()  # of frozen networks whose inputs have no gradients (tokens)
     AT_LAYER = auto()  # of networks that autograd refuses before the layer (`.numpy()`, `out=`)
 
 
@@ -72,6 +73,7 @@ class ForwardPass:
         self._graph_begins = _GraphBegins.AT_INPUTS if _is_frozen(forward_func, layers) else _GraphBegins.AT_PARAMETERS
         self._keep_saved = keep_graph or self.has_replicas  # replicas run in other threads, where nothing is dropped
         self._copy = False
+        self._called: list[nn.Module] = []  # in the first pass
         self._first, self._input_dims = True, 0
 
     def of_each_layer(self) -> list[ForwardPass]:
@@ -119,6 +121,8 @@ class ForwardPass:
         hooks = [LayerHook(layer, self._to_input, clean_every, *own, drop.end) for layer in self._layers]
         pieces = None if eager else self._pieces
         with torch.no_grad(), ExitStack() as stack:
+            if not self._keep_graph:
+                stack.callback(_detach_kept, self._called, next_node_number())
             output = self._compiled_output(pieces, hooks, make_rows, additional_args) if pieces else None
             around_backward = pieces.differentiating if pieces and output is not None else nullcontext
             if output is None:
@@ -135,8 +139,6 @@ class ForwardPass:
                 check_layouts(self._forward_func, self._layers, shapes, self._input_dims, self._reshape)
             self._first = False
             torch.set_grad_enabled(True)
-            if not self._keep_graph:
-                stack.callback(_detach_buffers, self._forward_func)
             yield LayerGradients(output, hooks, self._device_ids, self._reshape, around_backward)
 
     @cached_property
@@ -175,7 +177,10 @@ class ForwardPass:
                 output = self._call(drop, make_rows, additional_args)
             except SavedTensorsDropped:  # the model takes gradients itself before the layer
                 self._keep_saved = True
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, TypeError) as error:
+                if not self._keep_saved and "saved tensor hooks" in str(error):  # torch.func before the layer
+                    self._keep_saved = True
+                    continue
                 if refused is not None:
                     raise refused from error
                 if self._graph_begins == _GraphBegins.AT_LAYER or not _is_about_graphs(error):
@@ -184,8 +189,8 @@ class ForwardPass:
             else:
                 if not all(hook.saves_as_usual for hook in hooks):
                     self._keep_saved = True
-                elif self._graph_begins == _GraphBegins.AT_PARAMETERS and any(hook.lacks_graph for hook in hooks):
-                    self._graph_begins = _GraphBegins.AT_INPUTS
+                elif self._graph_begins in _LATER and any(hook.lacks_graph for hook in hooks):
+                    self._graph_begins = _LATER[self._graph_begins]
                 else:
                     return output
             for hook in hooks:
@@ -195,11 +200,17 @@ class ForwardPass:
         torch.set_grad_enabled(self._keep_graph)
         rows = self._rows(make_rows)
         torch.set_grad_enabled(self._graph_begins != _GraphBegins.AT_LAYER)
+        args: tuple[Any, ...] = (*rows, *additional_args)
         if self._graph_begins == _GraphBegins.AT_INPUTS or self._to_input:
-            # A clone, because a model may not change a leaf in place.
-            rows = tuple(x.requires_grad_().clone() if x.is_floating_point() else x for x in rows)
-        with training_layers_refused() if self._first else nullcontext(), nullcontext() if self._keep_saved else drop:
-            return self._forward_func(*rows, *additional_args)
+            args = tuple(_with_graph(value) for value in args)
+        with ExitStack() as stack:
+            if self._first:
+                stack.enter_context(training_layers_refused(self._called))
+            if not self._keep_saved:
+                stack.enter_context(drop)
+            if self._graph_begins == _GraphBegins.AT_FROZEN_PARAMETERS:
+                stack.enter_context(_unfrozen(self._called))
+            return self._forward_func(*args)
 
     def _rows(self, make_rows: MakeRows) -> tuple[Tensor, ...]:
         rows = make_rows()
@@ -207,20 +218,51 @@ class ForwardPass:
         return rows
 
 
+# What to try next where a layer's tensor came without a graph.
+_LATER = {
+    _GraphBegins.AT_PARAMETERS: _GraphBegins.AT_INPUTS,
+    _GraphBegins.AT_INPUTS: _GraphBegins.AT_FROZEN_PARAMETERS,
+}
+
+
 def _is_frozen(forward_func: Callable[..., Any], layers: Sequence[nn.Module]) -> bool:
     modules = [forward_func] if isinstance(forward_func, nn.Module) else layers
-    return not any(parameter.requires_grad for module in modules for parameter in module.parameters())
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
-def _detach_buffers(model: object) -> None:
-    """Buffers that the model computed anew in a pass have no graph afterwards."""
-    for module in model.modules() if isinstance(model, nn.Module) else ():
-        for name, buffer in module._buffers.items():
-            if buffer is not None and buffer.grad_fn is not None:
-                module._buffers[name] = buffer.detach()
+def _with_graph(value: Any) -> Any:
+    """A clone of a tensor in the graph of a leaf, because a model may not change a leaf in place."""
+    if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
+        return value
+    return value.clone() if value.requires_grad else value.detach().requires_grad_().clone()
+
+
+@contextmanager
+def _unfrozen(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Parameters have gradients in the block, as in the training of the model, so that what they make has a graph."""
+    parameters = {p for module in modules for p in module._parameters.values() if p is not None}
+    frozen = [p for p in parameters if not p.requires_grad and p.is_floating_point() and not p.is_inference()]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_()
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+def _detach_kept(modules: Sequence[nn.Module], start: int) -> None:
+    """What modules keep of a pass (buffers computed anew, features) has no graph afterwards: it could not be used."""
+    for module in set(modules):
+        for kept in (module._buffers, module.__dict__):
+            for name, value in kept.items():
+                if isinstance(value, Tensor) and value.grad_fn is not None and is_of_pass(value, start):
+                    kept[name] = value.detach() if value._is_view() else value.detach_()
 
 
 def _is_about_graphs(error: Exception) -> bool:
     """Whether the model does something before the layer that autograd refuses."""
-    text = str(error)
-    return any(part in text for part in ("requires grad", "require grad", "automatic differentiation", "inplace"))
+    text = str(error).replace("_", " ")
+    reasons = ("requires grad", "require grad", "automatic differentiation", "inplace", "deepcopy protocol")
+    return any(reason in text for reason in reasons)

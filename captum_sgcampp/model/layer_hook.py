@@ -73,6 +73,8 @@ class LayerHook:
         self.activations: dict[torch.device, tuple[Tensor, ...]] = {}
         self.not_widened: list[GradientEdge] = []  # the single row's edge, besides the widened rows'
         self.saves_as_usual = True
+        self._start = next_node_number()
+        self._originals: list[ref[Tensor]] = []
         self.lacks_graph = False  # whether a tensor came without a graph, though the model did not turn gradients off
         self._problem: Exception | None = None
 
@@ -104,6 +106,11 @@ class LayerHook:
             yield
         finally:
             self._differentiating = False
+
+    def widened_is_changed(self) -> bool:
+        """Whether the model changed the widened rows in place while it still holds the single one."""
+        changed = any(one.passed._version for tensors in self.tensors.values() for one in tensors)
+        return changed and any(reference() is not None for reference in self._originals)
 
     def is_reached(self) -> bool:
         """Whether the layer was reached, without a problem."""
@@ -175,7 +182,8 @@ class LayerHook:
             self.activations[device] = tuple(tensor[:: self._clean_every].clone() for tensor in seen)
         self.saves_as_usual = self._reached()
         self.lacks_graph = torch.is_grad_enabled() and not all(tensor.requires_grad for tensor in tensors)
-        self._seen += [ref(tensor) for tensor in tensors if not tensor._is_view()]
+        self._seen += [ref(tensor) for tensor in tensors if is_of_pass(tensor, self._start) and not tensor._is_view()]
+        self._originals = [ref(tensor) for tensor in tensors]
         torch.set_grad_enabled(True)  # for the rest of a `torch.no_grad()` block of the model
         self.tensors[device] = tuple(_enter(tensor, self.copy) for tensor in tensors)
         if self._rows_at_layer and len(tensors) == 1:
@@ -214,6 +222,22 @@ def _widened(tensor: Tensor, rows: int) -> LayerTensor:
     """`rows` identical rows instead of one. Each can be varied on its own."""
     leaf = tensor.detach().repeat(rows, *(1,) * (tensor.dim() - 1)).requires_grad_()
     return LayerTensor(get_gradient_edge(leaf), leaf.clone())
+
+
+def next_node_number() -> int:
+    """A number that nodes of the graph made from now on, on this thread, do not fall below."""
+    with torch.enable_grad():
+        node = torch.ones((), requires_grad=True).exp().grad_fn
+    assert node is not None
+    return int(node._sequence_nr())
+
+
+def is_of_pass(tensor: Tensor, start: int) -> bool:
+    """Whether a tensor got its graph, if it has one, after `start` (see `next_node_number`), and is no parameter."""
+    if tensor.is_leaf:
+        return not tensor.requires_grad
+    assert tensor.grad_fn is not None
+    return int(tensor.grad_fn._sequence_nr()) >= start
 
 
 def _rebuild(output: Any, tensors: tuple[Tensor, ...]) -> Any:

@@ -120,7 +120,16 @@ class _ExactLayer:
 
     def _measure(self, row: _ExactRow) -> tuple[int, int]:
         """How many rows fit, and the number of the layer's tensors, from one forward pass."""
-        with saved_bytes() as saved, self._pass.run(lambda: row.rows(1), row.request.args(1), 0) as run:
+        try:
+            with saved_bytes() as saved:
+                return self._fitting(row, saved)
+        except RuntimeError as error:
+            if "saved tensor hooks" not in str(error):  # `torch.func` allows none
+                raise
+        return self._fitting(row, [0])
+
+    def _fitting(self, row: _ExactRow, saved: list[int]) -> tuple[int, int]:
+        with self._pass.run(lambda: row.rows(1), row.request.args(1), 0) as run:
             tensors, cpu = run.tensors[0], run.output.device.type == "cpu"
             largest = max(int(torch.Size(shape).numel()) for shape in run.shapes)
         fit = (CPU_BYTES if cpu else ACCELERATOR_BYTES) // max(GROWTH * saved[0], 1)
