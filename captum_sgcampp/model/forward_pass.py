@@ -208,6 +208,10 @@ class ForwardPass:
                 stack.enter_context(training_layers_refused(self._called))
             if not self._keep_saved:
                 stack.enter_context(drop)
+                model = self._forward_func
+                stack.enter_context(
+                    drop.in_place_modules(model.modules() if isinstance(model, nn.Module) else set(self._called))
+                )
             if self._graph_begins == _GraphBegins.AT_FROZEN_PARAMETERS:
                 stack.enter_context(_unfrozen(self._called))
             return self._forward_func(*args)

@@ -3,8 +3,10 @@ layer's tensor. What they would save is dropped, because no gradient goes furthe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -53,8 +55,45 @@ class DropSavedTensors:
             self.__exit__()
         return self._is_asked
 
+    @contextmanager
+    def in_place_modules(self, modules: Iterable[nn.Module]) -> Iterator[None]:
+        """In-place ReLU6, SiLU and the like work in place in the block, as without gradients. By itself autograd copies
+        their input first, for the backward pass."""
+        patched = [module for module in modules if type(module) in _COPY_THEIR_INPUT and module.inplace]
+        for module in patched:
+            module.__dict__["forward"] = partial(self._forward, module, threading.get_ident())
+        try:
+            yield
+        finally:
+            for module in patched:
+                del module.__dict__["forward"]
+
+    def _forward(self, module: nn.Module, thread: int, x: Tensor) -> Tensor:
+        own = partial(type(module).forward, module)
+        if not self._is_active or threading.get_ident() != thread or not (torch.is_grad_enabled() and x.requires_grad):
+            result: Tensor = own(x)
+            return result
+        return _InPlace.apply(x, own)  # type: ignore[no-any-return]
+
     def _drop(self, tensor: Tensor) -> None:
         self._is_asked = True
+
+
+class _InPlace(torch.autograd.Function):
+    """An operation that changes its input, and keeps nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:  # type: ignore[override]
+        ctx.mark_dirty(x)
+        return function(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise SavedTensorsDropped
+
+
+# Modules whose in-place operation has a derivative that needs the input.
+_COPY_THEIR_INPUT = (nn.Hardtanh, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.Mish, nn.Hardsigmoid)
 
 
 def _refuse(nothing: None) -> Any:

@@ -97,6 +97,39 @@ def test_compiled_model_gives_the_map_of_the_eager_one(
     assert not model.get_submodule(name)._forward_hooks and torch.is_grad_enabled()
 
 
+def test_hooks_that_come_after_the_first_explanation_are_seen(backend: Backend) -> None:
+    model = ConvNet()
+    compiled = compiled_outside(model, backend)
+    before = smooth(compiled, model.relu1, images())
+    model.conv2.register_forward_hook(lambda module, args, output: output * 3 + 1)
+    expected = smooth(model, model.relu1, images())
+    assert close(smooth(compiled, model.relu1, images()), expected) and not close(before, expected)
+
+
+def test_what_the_layer_computed_from_its_output_counts(backend: Backend) -> None:
+    class Keeps(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.relu(x)
+            self.kept = y.sin()
+            return y
+
+    class Model(ConvNet):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = Keeps()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.layer(self.conv1(x))
+            x = self.pool(self.relu2(self.conv2(y + self.layer.kept)))
+            return self.fc2(self.relu3(self.fc1(x.flatten(1))))
+
+    model = Model()
+    expected = smooth(model, model.layer, images())
+    with runs_eagerly():
+        found = smooth(compiled_outside(model, backend), model.layer, images())
+    assert close(found, expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["eager", "aot_eager"])
 def test_parts_are_compiled_once_for_all_numbers_of_rows_and_calls(name: str) -> None:

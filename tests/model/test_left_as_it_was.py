@@ -175,3 +175,50 @@ def test_exact_derivatives_of_a_model_that_changes_another_name_of_the_layers_te
     assert not found.any()  # no second derivative
     exact = explained(model, model.layer, x, derivatives="exact")
     assert torch.allclose(exact, explained(model, model.layer, x), rtol=1e-6)
+
+
+IN_PLACE = [nn.ReLU6(True), nn.Hardtanh(-0.1, 0.2, True), nn.SiLU(True), nn.Hardswish(True), nn.Mish(True)]
+
+
+@pytest.mark.parametrize("of_view", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("module", IN_PLACE, ids=lambda module: type(module).__name__)
+def test_in_place_modules_before_and_through_the_layer_have_their_gradients(
+    module: nn.Module, frozen: bool, of_view: bool
+) -> None:
+    """Before the layer they keep nothing; where a gradient goes through them, the pass runs again and they do."""
+
+    def run(m: Around, x: Tensor) -> Tensor:
+        y = m.net.conv1(x)
+        y = m.act(y.transpose(2, 3)) if of_view else m.act(y)
+        y = m.layer(y)  # returns its input: what was computed from that before counts
+        return tail(m.net, y + m.second(y * 2))
+
+    def before(m: Around, x: Tensor) -> Tensor:
+        y = m.net.conv1(x)
+        y = m.act(y.transpose(2, 3)) if of_view else m.act(y)
+        z = m.second(y * 2)
+        return tail(m.net, m.layer(y) + z)
+
+    maps = []
+    for way in (run, before):
+        model = Around(nn.Identity(), way)
+        model.act, model.second = copy.deepcopy(module), copy.deepcopy(module)
+        model.requires_grad_(not frozen)
+        maps.append(explained(model, model.layer, images(2).double()))
+        assert "forward" not in vars(model.act) and "forward" not in vars(model.second)
+    assert torch.equal(*maps)
+    plain = Around(nn.Identity(), run)
+    plain.act, plain.second = copy.deepcopy(module), copy.deepcopy(module)
+    plain.act.inplace = plain.second.inplace = False
+    assert torch.allclose(maps[0], explained(plain, plain.layer, images(2).double()), rtol=1e-9)
+
+
+def test_in_place_modules_before_the_layer_copy_nothing() -> None:
+    model = Around(nn.ReLU(), lambda m, x: tail(m.net, m.layer(m.act(m.net.conv1(x)))))
+    model.act = nn.SiLU(True)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        explained(model, model.layer, images(2).double())
+    names = [event.name for event in profile.events()]
+    before = names[names.index("aten::conv2d") : names.index("aten::silu_")]
+    assert "aten::clone" not in before
