@@ -178,14 +178,14 @@ class ForwardPass:
             except SavedTensorsDropped:  # the model takes gradients itself before the layer
                 self._keep_saved = True
             except (RuntimeError, ValueError, TypeError) as error:
-                if not self._keep_saved and "saved tensor hooks" in str(error):  # torch.func before the layer
+                if not self._keep_saved and _is_about_saving(error):
                     self._keep_saved = True
-                    continue
-                if refused is not None:
+                elif refused is not None:
                     raise refused from error
-                if self._graph_begins == _GraphBegins.AT_LAYER or not _is_about_graphs(error):
+                elif self._graph_begins == _GraphBegins.AT_LAYER or not _is_about_graphs(error):
                     raise
-                refused, self._graph_begins = error, _GraphBegins.AT_LAYER
+                else:
+                    refused, self._graph_begins = error, _GraphBegins.AT_LAYER
             else:
                 if not all(hook.saves_as_usual for hook in hooks):
                     self._keep_saved = True
@@ -263,6 +263,11 @@ def _detach_kept(modules: Sequence[nn.Module], start: int) -> None:
             for name, value in kept.items():
                 if isinstance(value, Tensor) and value.grad_fn is not None and is_of_pass(value, start):
                     kept[name] = value.detach() if value._is_view() else value.detach_()
+
+
+def _is_about_saving(error: Exception) -> bool:
+    """Whether the model uses `torch.func` before the layer, which allows neither hooks nor functions that drop."""
+    return "saved tensor hooks" in str(error) or "functorch transforms" in str(error)
 
 
 def _is_about_graphs(error: Exception) -> bool:

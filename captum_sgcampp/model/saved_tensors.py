@@ -59,7 +59,7 @@ class DropSavedTensors:
     def in_place_modules(self, modules: Iterable[nn.Module]) -> Iterator[None]:
         """In-place ReLU6, SiLU and the like work in place in the block, as without gradients. By itself autograd copies
         their input first, for the backward pass."""
-        patched = [module for module in modules if type(module) in _COPY_THEIR_INPUT and module.inplace]
+        patched = [m for m in modules if type(m) in _COPY_THEIR_INPUT and m.inplace and "forward" not in vars(m)]
         for module in patched:
             module.__dict__["forward"] = partial(self._forward, module, threading.get_ident())
         try:
@@ -68,12 +68,11 @@ class DropSavedTensors:
             for module in patched:
                 del module.__dict__["forward"]
 
-    def _forward(self, module: nn.Module, thread: int, x: Tensor) -> Tensor:
+    def _forward(self, module: nn.Module, thread: int, input: Tensor) -> Any:
         own = partial(type(module).forward, module)
-        if not self._is_active or threading.get_ident() != thread or not (torch.is_grad_enabled() and x.requires_grad):
-            result: Tensor = own(x)
-            return result
-        return _InPlace.apply(x, own)  # type: ignore[no-any-return]
+        drops = self._is_active and threading.get_ident() == thread
+        has_graph = torch.is_grad_enabled() and isinstance(input, Tensor) and input.requires_grad
+        return _InPlace.apply(input, own) if drops and has_graph else own(input)
 
     def _drop(self, tensor: Tensor) -> None:
         self._is_asked = True

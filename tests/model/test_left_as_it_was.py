@@ -130,9 +130,13 @@ def test_frozen_models_of_tokens_have_the_map_of_trainable_ones() -> None:
     assert not any(parameter.requires_grad for parameter in build(True).parameters())
 
 
-def test_torch_func_before_the_layer_gives_the_map() -> None:
+@pytest.mark.parametrize("layer_first", [False, True])
+def test_torch_func_beside_the_layer_gives_the_map(layer_first: bool) -> None:
     def run(m: Around, x: Tensor) -> Tensor:
         y = stem(m, x)
+        if layer_first:
+            z = m.layer(y)
+            return tail(m.net, z + torch.func.grad(lambda z: z.sin().sum())(y))
         return tail(m.net, m.layer(y + torch.func.grad(lambda z: z.sin().sum())(y)))
 
     model = Around(nn.Identity(), run)
@@ -222,3 +226,24 @@ def test_in_place_modules_before_the_layer_copy_nothing() -> None:
     names = [event.name for event in profile.events()]
     before = names[names.index("aten::conv2d") : names.index("aten::silu_")]
     assert "aten::clone" not in before
+
+
+def test_an_in_place_module_with_a_forward_of_its_own_keeps_it() -> None:
+    model = Around(nn.ReLU(), lambda m, x: tail(m.net, m.layer(m.act(input=m.net.conv1(x)))))
+    model.act = nn.SiLU(True)
+    wanted = explained(model, model.layer, images(2).double())
+    own = model.act.forward = lambda input: 2 * input
+    doubled = explained(model, model.layer, images(2).double())
+    assert model.act.forward is own and not torch.allclose(doubled, wanted)
+
+
+def test_vmap_over_an_in_place_module_before_the_layer_gives_the_map() -> None:
+    def run(m: Around, x: Tensor) -> Tensor:
+        return tail(m.net, m.layer(torch.func.vmap(m.act)(m.net.conv1(x))))
+
+    maps = []
+    for inplace in (False, True):
+        model = Around(nn.ReLU(), run)
+        model.act = nn.SiLU(inplace)
+        maps.append(explained(model, model.layer, images(2).double()))
+    assert torch.allclose(*maps, rtol=1e-9)
