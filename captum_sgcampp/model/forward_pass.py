@@ -192,6 +192,7 @@ class ForwardPass:
                 elif self._graph_begins in _LATER and any(hook.lacks_graph for hook in hooks):
                     self._graph_begins = _LATER[self._graph_begins]
                 else:
+                    refused = None  # its traceback leads here: no cycle
                     return output
             for hook in hooks:
                 hook.reset()
