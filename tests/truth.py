@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from captum._utils.gradient import compute_layer_gradients_and_eval
 from torch import Tensor, nn
@@ -47,14 +48,19 @@ def captum_truth(model: Any, layer: nn.Module, x: Tensor, target: int, to_input:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        gradients, activations = compute_layer_gradients_and_eval(
-            forward,
-            layer,
-            input_with_graph(x),
-            target,
-            attribute_to_layer_input=to_input,
-            grad_kwargs={"allow_unused": True},
-        )
+        try:
+            gradients, activations = compute_layer_gradients_and_eval(
+                forward,
+                layer,
+                input_with_graph(x),
+                target,
+                attribute_to_layer_input=to_input,
+                grad_kwargs={"allow_unused": True},
+            )
+        except AssertionError as error:
+            if "not a torch.Tensor" not in str(error):
+                raise
+            pytest.skip("captum 0.8 takes no layers that return lists")
     return _truth(activations, gradients, scores[0])
 
 
