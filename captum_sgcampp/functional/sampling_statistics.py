@@ -96,7 +96,8 @@ def jackknife_standard_error(whole: Tensor, without: list[Tensor], copies: Tenso
     n = len(without)
     counts = copies.to(whole)[:, None]
     sizes = torch.stack([(copies - group + n - 1) // n for group in range(n)], 1).to(whole)
-    full, center, squares = of_norm_one(whole), torch.zeros_like(of_norm_one(whole)), whole.new_zeros(len(whole))
+    full = of_norm_one(whole)
+    center, squares = torch.zeros_like(full), whole.new_zeros(len(whole))
     # Groups that an example has no samples of weigh nothing.
     h = torch.where(sizes > 0, counts / sizes, torch.inf)
     pseudo = [

@@ -86,8 +86,12 @@ class ForwardPass:
     @property
     def can_widen(self) -> bool:
         """Whether one row before the layer can be widened to several identical ones at the layer."""
-        own = self._to_input or self.has_replicas or self._keep_graph
-        return not own and self._graph_begins != _GraphBegins.AT_LAYER
+        return self._may_detach and self._graph_begins != _GraphBegins.AT_LAYER
+
+    @property
+    def _may_detach(self) -> bool:
+        """Whether the graph may begin at the layer's output, on one device."""
+        return not (self._to_input or self.has_replicas or self._keep_graph)
 
     def adapt_to(self, reason: RunAgain) -> None:
         """From now on, keep what the network before the layer saves, or go on with a copy of the layer's tensors."""
@@ -117,8 +121,7 @@ class ForwardPass:
             RunAgain: while gradients are taken; the pass is to be run again, after `adapt_to`.
         """
         drop = DropSavedTensors()
-        own = (self.has_replicas, rows_at_layer, self._keep_graph, self._copy)
-        hooks = [LayerHook(layer, self._to_input, clean_every, *own, drop.end) for layer in self._layers]
+        hooks = [self._hook(layer, clean_every, rows_at_layer, drop) for layer in self._layers]
         pieces = None if eager else self._pieces
         with torch.no_grad(), ExitStack() as stack:
             if not self._keep_graph:
@@ -141,11 +144,22 @@ class ForwardPass:
             torch.set_grad_enabled(True)
             yield LayerGradients(output, hooks, self._device_ids, self._reshape, around_backward)
 
+    def _hook(self, layer: nn.Module, clean_every: int, rows_at_layer: int, drop: DropSavedTensors) -> LayerHook:
+        return LayerHook(
+            layer,
+            to_input=self._to_input,
+            clean_every=clean_every,
+            replicas=self.has_replicas,
+            rows_at_layer=rows_at_layer,
+            keep_graph=self._keep_graph,
+            copy=self._copy,
+            reached=drop.end,
+        )
+
     @cached_property
     def _pieces(self) -> CompiledPieces | None:
         """The compiled model in pieces, where that can do what hooks do."""
-        own = self._to_input or self.has_replicas or self._keep_graph
-        if own or not isinstance(self._forward_func, nn.Module) or not compiler_is_loaded():
+        if not (self._may_detach and isinstance(self._forward_func, nn.Module) and compiler_is_loaded()):
             return None
         from captum_sgcampp.model.compiled_model import compiled_pieces
 

@@ -76,9 +76,7 @@ class LayerGradients:
     def goes_around(self) -> bool:
         """Whether the output depends on a layer's tensor other than through the widened rows."""
         others = [other for hook in self._hooks for other in hook.not_widened]
-        return any(hook.widened_is_changed() for hook in self._hooks) or any(
-            Graph(self.output, other).inputs for other in others
-        )
+        return any(Graph(self.output, other).inputs for other in others)
 
     @contextmanager
     def differentiating(self) -> Iterator[None]:

@@ -74,7 +74,6 @@ class LayerHook:
         self.not_widened: list[GradientEdge] = []  # the single row's edge, besides the widened rows'
         self.saves_as_usual = True
         self._start = next_node_number()
-        self._originals: list[ref[Tensor]] = []
         self.lacks_graph = False  # whether a tensor came without a graph, though the model did not turn gradients off
         self._problem: Exception | None = None
 
@@ -106,11 +105,6 @@ class LayerHook:
             yield
         finally:
             self._differentiating = False
-
-    def widened_is_changed(self) -> bool:
-        """Whether the model changed the widened rows in place while it still holds the single one."""
-        changed = any(one.passed._version for tensors in self.tensors.values() for one in tensors)
-        return changed and any(reference() is not None for reference in self._originals)
 
     def is_reached(self) -> bool:
         """Whether the layer was reached, without a problem."""
@@ -183,7 +177,6 @@ class LayerHook:
         self.saves_as_usual = self._reached()
         self.lacks_graph = torch.is_grad_enabled() and not all(tensor.requires_grad for tensor in tensors)
         self._seen += [ref(tensor) for tensor in tensors if is_of_pass(tensor, self._start) and not tensor._is_view()]
-        self._originals = [ref(tensor) for tensor in tensors]
         torch.set_grad_enabled(True)  # for the rest of a `torch.no_grad()` block of the model
         self.tensors[device] = tuple(_enter(tensor, self.copy) for tensor in tensors)
         if self._rows_at_layer and len(tensors) == 1:

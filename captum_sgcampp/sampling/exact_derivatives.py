@@ -36,6 +36,7 @@ MOST_ROWS = 32
 
 # Equal rows must have equal scores and gradients within this share. Rounding is far below, mixed rows are far above.
 SAME_WITHIN = 1e-2
+SAME_OUTPUT_WITHIN = 1e-4
 
 
 class ExactDerivatives:
@@ -91,6 +92,7 @@ class _ExactLayer:
         self._pass = forward_pass
         self._rows, self._tensors = 0, 0
         self._widens = True
+        self._single: Tensor | None = None  # the model's output for the first row
 
     def derivatives(self, row: _ExactRow, selected: Iterator[Tensor | None]) -> list[list[Derivatives]]:
         """For every target, every tensor of the layer."""
@@ -132,6 +134,7 @@ class _ExactLayer:
         with self._pass.run(lambda: row.rows(1), row.request.args(1), 0) as run:
             tensors, cpu = run.tensors[0], run.output.device.type == "cpu"
             largest = max(int(torch.Size(shape).numel()) for shape in run.shapes)
+            self._single = run.output.detach()
         fit = (CPU_BYTES if cpu else ACCELERATOR_BYTES) // max(GROWTH * saved[0], 1)
         return max(1, min(fit, MOST_ROWS, largest)), tensors
 
@@ -168,7 +171,8 @@ class _ExactLayer:
                 self._pass.run(lambda: row.rows(1), row.request.args(1), clean_every=1, rows_at_layer=self._rows)
             )
             usable = isinstance(run.output, Tensor) and run.output.dim() and len(run.output) == self._rows
-            if usable and self._pass.can_widen and not run.goes_around() and _rows_are_equal(run, row):
+            usable = usable and self._pass.can_widen and not run.goes_around() and self._is_as_single(run.output)
+            if usable and _rows_are_equal(run, row):
                 stack.push(attempt)
                 return run
         except torch.OutOfMemoryError:
@@ -178,6 +182,12 @@ class _ExactLayer:
             pass
         attempt.close()
         return None
+
+    def _is_as_single(self, output: Tensor) -> bool:
+        """Whether the first row gives the output that it had without widening. It does not where the model changes the
+        layer's tensor in place under another name: the widened rows are not that tensor."""
+        single, self._single = self._single, None
+        return single is None or bool((output[:1] - single).norm() <= SAME_OUTPUT_WITHIN * single.norm())
 
 
 def _per_tensor(

@@ -100,12 +100,15 @@ class Sampler:
         self.samples: list[LayerSample] = []
         self.tensors: list[int] = []
         self._forward_pass, self._seed = forward_pass, seed
-        self._chunk = request.noise.chunk if request.noise and request.has_noise else 1
+        noise = request.noise if request.has_noise else None
+        self._chunk = noise.chunk if noise else 1
         self._finite = torch.tensor(True)
         self._exact: ExactDerivatives | None = None  # chosen in the first pass
-        total = request.noise.nt_samples if request.noise and request.has_noise else 1
-        silent = not (request.noise and request.has_noise and request.noise.show_progress)
-        self._progress = tqdm(total=total, desc="Smooth Grad-CAM++ samples", disable=silent)
+        self._progress = tqdm(
+            total=noise.nt_samples if noise else 1,
+            desc="Smooth Grad-CAM++ samples",
+            disable=not (noise and noise.show_progress),
+        )
 
     def go_on_with(self, examples: Tensor) -> None:
         """The others get no further samples."""
@@ -117,7 +120,6 @@ class Sampler:
         while start < copies.stop or not self.samples:
             stop = min(start + self._chunk - (not self.samples), copies.stop)
             if self._fits(range(start, stop)):
-                self._progress.update(stop - start)
                 start = stop
 
     def errors(self) -> list[Tensor]:
@@ -169,6 +171,8 @@ class Sampler:
         self.samples, self.tensors = samples, run.tensors
         if exact:
             self._exact = ExactDerivatives(self._forward_pass)
+        else:
+            self._progress.update(len(copies))
 
     def _check_scores(self, scores: list[TargetScore], now: bool) -> None:
         for one in scores:
@@ -194,6 +198,7 @@ class Sampler:
             found = [self._exact_row(self._exact, example, copy) for example in self.active.tolist()]
             rows = [Derivatives(*map(torch.cat, zip(*same, strict=True))) for same in zip(*found, strict=True)]
             self._add_up(self.samples, rows, skip=0)
+            self._progress.update(1)
 
     def _exact_row(self, exact: ExactDerivatives, example: int, copy: int) -> list[Derivatives]:
         one = self.request.of(torch.tensor([example]))

@@ -166,19 +166,23 @@ def test_frozen_models_may_copy_their_inputs(read: Callable[[Tensor], Tensor]) -
 
 
 def test_exact_derivatives_of_a_model_that_changes_another_name_of_the_layers_tensor() -> None:
-    def run(m: Around, x: Tensor) -> Tensor:
+    """The gate sees the change, though no gradient goes through it: the single row may not be widened at the layer."""
+
+    def in_place(m: Around, x: Tensor) -> Tensor:
         a = stem(m, x)
         y = m.layer(a)
         y.mul_(2)  # `a` is `y`
-        return tail(m.net, y) * a.detach().mean((1, 2, 3))[:, None]
+        return tail(m.net, y.tanh()) * a.detach().mean((1, 2, 3))[:, None]
 
-    model = Around(nn.Dropout(), run)
-    x = images(1).double()
-    # After the layer the network is piecewise linear, but for a constant factor.
-    found = explained(model, model.layer, x, derivatives="exact", score="identity")
-    assert not found.any()  # no second derivative
-    exact = explained(model, model.layer, x, derivatives="exact")
-    assert torch.allclose(exact, explained(model, model.layer, x), rtol=1e-6)
+    def out_of_place(m: Around, x: Tensor) -> Tensor:
+        a = stem(m, x)
+        return tail(m.net, (2 * m.layer(a)).tanh()) * (2 * a).detach().mean((1, 2, 3))[:, None]
+
+    maps = []
+    for way in (in_place, out_of_place):
+        model = Around(nn.Dropout(), way)
+        maps.append(explained(model, model.layer, images(1).double(), derivatives="exact"))
+    assert torch.allclose(*maps, rtol=1e-9) and maps[0].any()
 
 
 IN_PLACE = [nn.ReLU6(True), nn.Hardtanh(-0.1, 0.2, True), nn.SiLU(True), nn.Hardswish(True), nn.Mish(True)]
@@ -223,9 +227,8 @@ def test_in_place_modules_before_the_layer_copy_nothing() -> None:
     model.act = nn.SiLU(True)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         explained(model, model.layer, images(2).double())
-    names = [event.name for event in profile.events()]
-    before = names[names.index("aten::conv2d") : names.index("aten::silu_")]
-    assert "aten::clone" not in before
+    (silu,) = (event for event in profile.events() if event.name == "aten::silu_")
+    assert "aten::clone" not in [child.name for child in silu.cpu_children]
 
 
 def test_an_in_place_module_with_a_forward_of_its_own_keeps_it() -> None:
