@@ -23,7 +23,7 @@ LEVELS = [
     {"model", "functional"},
 ]
 BESIDE_VISION = {"scores", "visualization", "bundled", PACKAGE}  # PACKAGE: the names that its __init__ exports
-FOR_ALL = {"checks", "captum_internals", "_version"}
+FOR_ALL = {"checks", "captum_internals", "_version", "storage"}
 ENTRY = "__main__"
 
 MOST_LINES, MOST_CLASS_LINES, MOST_BODY_LINES = 330, 120, 30

@@ -1,0 +1,76 @@
+"""Files that appear under their name only when they are whole and on the disk."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Context of one new file: it is written under the temporary name that is given, then takes its own.
+
+    A block that raises, a full disk or a killed process leave what stood at `path` before.
+
+    Args:
+        path: the file to write, in an existing folder. A file that is there is replaced.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    Examples::
+
+        >>> with written_whole(folder / "table.md") as unfinished:
+        ...     _ = unfinished.write_text("| method | mean |")
+        >>> (folder / "table.md").exists()
+        True
+    """
+    unfinished = _temporary(path)
+    try:
+        yield unfinished
+        flush_to_disk(unfinished)
+        unfinished.replace(path)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+    flush_folder(path.parent)
+
+
+@contextmanager
+def written_once(path: Path) -> Iterator[Path]:
+    """As `written_whole`, but a file that is there stays: of several writers the first one wins."""
+    unfinished = _temporary(path)
+    try:
+        yield unfinished
+        flush_to_disk(unfinished)
+        with suppress(FileExistsError):
+            os.link(unfinished, path)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+    flush_folder(path.parent)
+
+
+def _temporary(path: Path) -> Path:
+    """A new name beside `path`. Libraries choose the format by the suffix, and readers of folders skip names that begin
+    with a dot."""
+    return path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+
+
+def flush_to_disk(path: Path) -> None:
+    """Waits until a file's content is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Waits until the names of a folder are on the disk, where the system can do that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
