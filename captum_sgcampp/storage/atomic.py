@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, named: Callable[[Path], str] | None = None) -> Iterator[Path]:
     """Context of one new file: it is written under the temporary name that is given, then takes its own.
 
     A block that raises, a full disk or a killed process leave what stood at `path` before.
 
     Args:
         path: the file to write, in an existing folder. A file that is there is replaced.
+        named: from the written file to the name that it gets in place of that of `path`.
 
     Raises:
         OSError: the file cannot be written.
@@ -28,36 +29,33 @@ def written_whole(path: Path) -> Iterator[Path]:
         >>> (folder / "table.md").exists()
         True
     """
-    unfinished = _temporary(path)
-    try:
+    with _new_file(path) as unfinished:
         yield unfinished
         flush_to_disk(unfinished)
-        unfinished.replace(path)
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
-    flush_folder(path.parent)
+        unfinished.replace(path.with_name(named(unfinished)) if named else path)
 
 
 @contextmanager
 def written_once(path: Path) -> Iterator[Path]:
     """As `written_whole`, but a file that is there stays: of several writers the first one wins."""
-    unfinished = _temporary(path)
-    try:
+    with _new_file(path) as unfinished:
         yield unfinished
         flush_to_disk(unfinished)
         with suppress(FileExistsError):
             os.link(unfinished, path)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """A name beside `path` that is gone afterwards. Libraries choose the format by the suffix, and readers of folders
+    skip names that begin with a dot."""
+    unfinished = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield unfinished
     finally:
         with suppress(OSError):
             unfinished.unlink()
     flush_folder(path.parent)
-
-
-def _temporary(path: Path) -> Path:
-    """A new name beside `path`. Libraries choose the format by the suffix, and readers of folders skip names that begin
-    with a dot."""
-    return path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
 
 
 def flush_to_disk(path: Path) -> None:
@@ -67,7 +65,7 @@ def flush_to_disk(path: Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Waits until the names of a folder are on the disk, where the system can do that."""
+    """Waits until the names in a folder are on the disk, where the system can do that."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

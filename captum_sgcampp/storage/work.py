@@ -1,0 +1,57 @@
+"""The work on a run's parts, shared by all runners on its folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from captum_sgcampp.storage.claims import Claims
+from captum_sgcampp.storage.parts import Parts
+
+PAUSE = 0.3  # seconds until another runner's part may be finished, or void
+
+
+def finish_parts(
+    parts: Parts, claims: Claims, write: Callable[[int, Path], object], progress: Callable[[int], object] | None = None
+) -> None:
+    """Makes the parts that nobody works on, one after the other, until all are there, whoever made them.
+
+    Args:
+        parts: of the run.
+        claims: of this runner.
+        write: computes the part of that number and writes it to the path that it gets.
+        progress: called with the number of parts that are finished, after each part and while others work.
+    """
+    with claims.alive():
+        while missing := parts.missing():
+            made = [_made(number, parts, claims, write, progress) for number in missing]
+            if not any(made):
+                _report(parts, progress)
+                time.sleep(PAUSE)
+        _report(parts, progress)
+
+
+def _made(
+    number: int,
+    parts: Parts,
+    claims: Claims,
+    write: Callable[[int, Path], object],
+    progress: Callable[[int], object] | None,
+) -> bool:
+    """Whether this runner made the part."""
+    if not claims.take(number):
+        return False
+    try:
+        if number in parts.finished():  # by another runner, since the parts were listed
+            return False
+        parts.write(number, lambda path: write(number, path))
+    finally:
+        claims.release(number)
+    _report(parts, progress)
+    return True
+
+
+def _report(parts: Parts, progress: Callable[[int], object] | None) -> None:
+    if progress is not None:
+        progress(len(parts.finished()))
