@@ -50,6 +50,12 @@ def check_positive(argument: str, value: object) -> None:
         raise ValueError(f"{argument}: expected a finite number above 0, found {value}")
 
 
+def check_nonnegative(argument: str, value: object) -> None:
+    """A finite number, at least 0."""
+    if value != 0:
+        check_positive(argument, value)
+
+
 def check_per_input(argument: str, value: object, inputs: tuple[Tensor, ...]) -> tuple[float, ...]:
     """One finite number of at least 0 per input, from one number or a tuple."""
     values = value if isinstance(value, tuple) else (value,) * len(inputs)

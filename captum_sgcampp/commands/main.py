@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from captum_sgcampp import __version__
-from captum_sgcampp.commands import evaluate, explain
+from captum_sgcampp.commands import attribute, evaluate, explain
 
 USAGE_ERROR, FILE_ERROR, FAILURE = 2, 3, 1
 
@@ -42,6 +42,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="captum-sgcampp", description=__doc__)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (explain, evaluate):
+    for command in (explain, attribute, evaluate):
         command.add_to(commands)
     return parser

@@ -70,24 +70,35 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         ('RGB', (3024, 4032))
     """
     check_count("max_pixels", max_pixels)
-    name = repr(os.fspath(path))
     _check_regular_file(path)
     with open(path, "rb") as stream:
-        for size in _sizes_before_opening(stream):
+        return decode_image(stream, repr(os.fspath(path)), max_pixels=max_pixels)
+
+
+def decode_image(stream: IO[bytes], name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """As `read_image`, from an open file or from bytes in memory (`io.BytesIO`).
+
+    Args:
+        stream: the content of the file, read from its beginning.
+        name: for messages.
+        max_pixels: as in `read_image`.
+    """
+    check_count("max_pixels", max_pixels)
+    for size in _sizes_before_opening(stream):
+        _check_size(name, size, max_pixels)
+    image = _open(stream, name)
+    try:
+        for size in _sizes_before_decoding(image):
             _check_size(name, size, max_pixels)
-        image = _open(stream, name)
-        try:
-            for size in _sizes_before_decoding(image):
-                _check_size(name, size, max_pixels)
-            _scale_transparent_sample(image)
-            image.load()
-            rgb = _to_rgb(image)
-        except ImageError:
-            raise
-        except Exception as error:  # decoders raise anything on damage, up to MemoryError
-            found = f"one that cannot be read ({_reason(error)})"
-            raise ImageError(f"{name}: expected a complete {image.format} image, found {found}") from error
-        _turn_upright(rgb, image)
+        _scale_transparent_sample(image)
+        image.load()
+        rgb = _to_rgb(image)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise anything on damage, up to MemoryError
+        found = f"one that cannot be read ({_reason(error)})"
+        raise ImageError(f"{name}: expected a complete {image.format} image, found {found}") from error
+    _turn_upright(rgb, image)
     return rgb
 
 

@@ -1,0 +1,257 @@
+"""From batches of images to rows of maps: a class without any engine, for Ray, Hugging Face, a loader or a loop."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from captum_sgcampp.dataset.columns import Row, arrays
+from captum_sgcampp.dataset.explain import Plan, explained_rows
+from captum_sgcampp.dataset.options import Options
+from captum_sgcampp.dataset.targets import Targets
+from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, load_classifier, usable_device
+from captum_sgcampp.vision.identity import model_identity
+from captum_sgcampp.vision.images import decode_image, read_image
+from captum_sgcampp.vision.layer_choice import deepest_layer, named_layer
+from captum_sgcampp.vision.model_factory import classifier_from_factory
+
+
+@dataclass
+class Prepared:
+    """An image ready for the model, or why it is not.
+
+    Attributes:
+        name, path: of the image, for its rows.
+        inputs: `(1, C, H, W)`, or None.
+        target: the class that it brings.
+        shown: what the model sees, where it is asked for.
+        error: why there are no inputs.
+    """
+
+    name: str
+    path: str | None = None
+    inputs: Tensor | None = None
+    target: int = 0
+    shown: Image.Image | None = None
+    error: str | None = None
+
+
+class Attributor:
+    r"""
+    Explains batches of images: loads a model once, then turns dictionaries of columns into dictionaries of columns. It
+    holds no state between calls, so `ray.data.Dataset.map_batches`, `datasets.Dataset.map(batched=True)`, a
+    `torch.utils.data.DataLoader` and a plain loop can use it alike.
+
+    An image that cannot be read or explained gives one row whose column `error` says why. The others are not disturbed.
+    The maps of an image are the same bits whatever else is in the batch, on one machine with one number of threads.
+
+    Args:
+
+        model (str or Classifier): `"shapes"` (bundled), the name of a torchvision model, or a `Classifier`.
+                    Default: `"shapes"`
+        weights (path, optional): State dict of the torchvision model. Default: None, torchvision's own
+        model_factory (str, optional): `WHERE:FUNCTION[=ARGUMENT]` in place of `model`: a Python file or module, which
+                    is executed, and a function of it that gives a module or a `Classifier`.
+                    Default: None
+        layers (sequence of str): Names of modules. Default: (), the deepest layer with maps
+        targets (sequence of str): Class names or numbers; or one of `"top"`, `"top:3"` (the most probable ones),
+                    `"column:target"` (each image brings its own, in the column `target` of the batch).
+                    Default: `("top",)`
+        device (str): Default: `"cpu"`
+        channels_last (bool): Whether model and images get torch's memory format `channels_last`, which is often
+                    faster. The last bits of the maps depend on it.
+                    Default: False
+        **options (Any): Fields of `dataset.Options`: `methods`, `nt_samples`, `noise_level`, `seed`, `batch_size`, ...
+
+    Raises:
+        TypeError, ValueError, OSError: the arguments make no sense, or the model cannot be loaded.
+
+    Examples::
+
+        >>> attributor = Attributor(methods=("grad-cam++",), targets=("star",))
+        >>> rows = attributor({"image": [scene, np.zeros((8, 8, 3), np.uint8), b""]})
+        >>> rows["map"][0].shape, rows["height"][0], rows["target_name"][0]
+        ((256,), 16, 'star')
+        >>> rows["error"][2]
+        "ImageError: '2': expected an image file, found an empty file"
+    """
+
+    def __init__(
+        self,
+        model: str | Classifier = BUNDLED,
+        *,
+        weights: str | os.PathLike[str] | None = None,
+        model_factory: str | None = None,
+        layers: Sequence[str] = (),
+        targets: Sequence[str] = ("top",),
+        device: str = "cpu",
+        channels_last: bool = False,
+        **options: Any,
+    ) -> None:
+        self.options = Options(**options)
+        self.device = usable_device(device)
+        self.classifier = _classifier(model, weights, model_factory)
+        self._memory_format = torch.channels_last if channels_last else torch.preserve_format
+        self.classifier.model.to(self.device, memory_format=self._memory_format)  # type: ignore[call-overload]
+        example = self._inputs(Image.new("RGB", (96, 64)))
+        for name in layers:
+            named_layer(self.classifier.model, name)
+        self.plan = Plan(
+            self.classifier,
+            tuple(layers) or (deepest_layer(self.classifier.model, example),),
+            None,
+            Targets(self.classifier, tuple(targets)),
+            self.options,
+        )
+
+    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, NDArray[Any]]:
+        """The rows of all images of a batch.
+
+        Args:
+            batch: columns. `image`: pictures of Pillow, bytes of image files, paths, dictionaries with `bytes` or
+                `path`, arrays of uint8 `(H, W, 3)` or `(H, W)`, or inputs of the model, float tensors `(C, H, W)`.
+                `id` (optional): their names. `target` (optional): their classes. Other columns are left alone.
+
+        Returns:
+            One array per column of `dataset.columns.TYPES`. Maps are arrays of float32, `height` times `width` entries.
+        """
+        images = batch["image"]
+        names = batch.get("id", range(len(images)))
+        targets = batch.get("target", [None] * len(images))
+        prepared = (self.prepare(*one) for one in zip(map(str, names), images, targets, strict=True))
+        return arrays([row for _, rows in self.explain(prepared) for row in rows])
+
+    def prepare(
+        self, name: str, image: Any, target: object = None, path: str | None = None, show: bool = False
+    ) -> Prepared:
+        """An image as the model takes it. May run beside the model, in any thread.
+
+        Args:
+            name: for its rows and messages.
+            image, target: as in `__call__`; or a function without arguments that gives the image.
+            path: for its rows.
+            show: whether to keep what the model sees.
+        """
+        prepared = Prepared(name, path)
+        try:
+            prepared.target = self.plan.targets.own(target)
+            found = picture(image() if callable(image) else image, name)
+            prepared.inputs = self._inputs(found)
+            prepared.shown = self.classifier.show(found) if show and isinstance(found, Image.Image) else None
+        except Exception as error:  # whatever files, decoders and the user's code raise: the run goes on
+            prepared.error = _reason(error)
+        return prepared
+
+    def explain(self, prepared: Iterable[Prepared]) -> Iterator[tuple[Prepared, list[Row]]]:
+        """Every image with its rows, in the order of the images."""
+        remaining = iter(prepared)
+        while images := list(islice(remaining, self.options.images_at_once)):
+            found: dict[int, list[Row]] = {}
+            for group in _of_equal_shape(images):
+                found |= zip(group, self._explained([images[number] for number in group]), strict=True)
+            for number, image in enumerate(images):
+                head = {"image": image.name, "path": image.path}
+                yield image, [head | row for row in found.get(number, [{"error": image.error}])]
+
+    def settings(self) -> dict[str, Any]:
+        """All that changes the maps of an image, as JSON can hold it."""
+        return {
+            "model": self.classifier.name,
+            "layers": list(self.plan.layers),
+            "targets": list(self.plan.targets.words),
+            "channels_last": self._memory_format is torch.channels_last,
+            **asdict(self.options),
+            "map_size": self.map_size(),
+            **model_identity(self.classifier, self.device),
+        }
+
+    def map_size(self) -> int | None:
+        """Entries of every map. None: layers or images differ."""
+        wide, high = (self._inputs(Image.new("RGB", size)).to(self.device) for size in ((96, 64), (64, 96)))
+        plan = replace(self.plan, options=Options(methods=("grad-cam++",), batch_size=1))
+        sizes = {row["height"] * row["width"] for row in explained_rows(plan, wide, [0])[0]}
+        return sizes.pop() if wide.shape == high.shape and len(sizes) == 1 else None
+
+    def _inputs(self, image: Image.Image | Tensor) -> Tensor:
+        inputs = image[None] if isinstance(image, Tensor) else self.classifier.prepare(image)
+        if not bool(torch.isfinite(inputs).all()):
+            raise ValueError("image: expected finite values, found NaN or infinity")
+        return inputs
+
+    def _explained(self, images: Sequence[Prepared]) -> list[list[Row]]:
+        """The rows of images of equal shape. One that fails does so alone."""
+        try:
+            return self._padded(images)
+        except Exception as error:
+            _raise_if_lasting(error)
+            if len(images) == 1:
+                return [[{"error": _reason(error)}]]
+        return [rows for image in images for rows in self._explained([image])]
+
+    def _padded(self, images: Sequence[Prepared]) -> list[list[Row]]:
+        """The rows, computed with as many images as always: the last one is repeated."""
+        padding = [images[-1]] * (self.options.images_at_once - len(images))
+        padded = [*images, *padding]
+        rows = torch.cat([image.inputs for image in padded if image.inputs is not None])
+        inputs = rows.to(self.device, memory_format=self._memory_format)
+        return explained_rows(self.plan, inputs, [image.target for image in padded])[: len(images)]
+
+
+def picture(image: Any, name: str) -> Image.Image | Tensor:
+    """An image in one of the forms that `Attributor` takes."""
+    if isinstance(image, Mapping):
+        image = image["path"] if image.get("bytes") is None else image["bytes"]
+    if isinstance(image, Image.Image):
+        return image
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode_image(io.BytesIO(image), repr(name))
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Tensor) and image.is_floating_point() and image.dim() == 3:
+        return image
+    values = np.asarray(image)
+    if values.dtype == np.uint8 and (values.ndim == 2 or (values.ndim == 3 and values.shape[2] == 3)):
+        return Image.fromarray(values)
+    raise TypeError(
+        "image: expected a picture, the bytes or the path of a file, an array of uint8 (H, W, 3) or a float tensor "
+        f"(C, H, W), found {type(image).__name__} of {values.dtype} {values.shape}"
+    )
+
+
+def _classifier(model: str | Classifier, weights: str | os.PathLike[str] | None, factory: str | None) -> Classifier:
+    if isinstance(model, Classifier):
+        return model
+    if factory is not None:
+        return classifier_from_factory(factory)
+    return load_classifier(model, None if weights is None else Path(weights))
+
+
+def _of_equal_shape(images: Sequence[Prepared]) -> list[list[int]]:
+    """Numbers of the images that can be explained together."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, image in enumerate(images):
+        if image.inputs is not None:
+            groups.setdefault(tuple(image.inputs.shape), []).append(number)
+    return list(groups.values())
+
+
+def _reason(error: Exception) -> str:
+    """One line, as in a traceback."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _raise_if_lasting(error: Exception) -> None:
+    """Raise what would fail for every further image: a device that broke, not an image."""
+    if isinstance(error, getattr(torch, "AcceleratorError", ())) or "CUDA error" in str(error):
+        raise error

@@ -1,0 +1,53 @@
+"""What a run computes: all that changes its maps except the model and the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from captum_sgcampp.checks import check_count, check_flag, check_nonnegative
+
+METHODS = ("grad-cam", "grad-cam++", "smooth-grad-cam++")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """All that changes the maps of an image.
+
+    Attributes:
+        methods: some of `METHODS`.
+        nt_samples, noise_level, tolerance, max_nt_samples: see `LayerSmoothGradCamPlusPlus.attribute`.
+        seed: of the noise. The noise of a sample depends on it, on the sample's number and on the shape of the input
+            alone, so it is the same for every image, in every batch, process and order.
+        relu: whether maps go through the papers' ReLU.
+        batch_size: images in one explanation. A smaller rest is filled up, since the last bits of a convolution depend
+            on the number of rows (not on what the other rows hold). With `nt_samples="auto"` it is always 1.
+    """
+
+    methods: tuple[str, ...] = ("smooth-grad-cam++",)
+    nt_samples: int | Literal["auto"] = 25
+    noise_level: float = 0.15
+    tolerance: float = 0.03
+    max_nt_samples: int = 64
+    seed: int = 0
+    relu: bool = True
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.methods:
+            raise ValueError("methods: expected at least one, found none")
+        for method in self.methods:
+            if method not in METHODS:
+                raise ValueError(f"methods: expected some of {', '.join(METHODS)}, found {method!r}")
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods: expected each once, found {list(self.methods)}")
+        check_nonnegative("noise_level", self.noise_level)
+        check_count("seed", self.seed, least=0)
+        check_count("batch_size", self.batch_size)
+        check_flag("relu", self.relu)
+
+    @property
+    def images_at_once(self) -> int:
+        """Images in one explanation."""
+        # When an image stops getting samples, the number of rows changes for the others.
+        return 1 if self.nt_samples == "auto" and "smooth-grad-cam++" in self.methods else self.batch_size

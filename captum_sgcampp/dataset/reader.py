@@ -1,0 +1,121 @@
+"""The results of a run: rows by number, maps as tensors."""
+
+from __future__ import annotations
+
+import bisect
+import os
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
+
+from captum_sgcampp.storage.parts import checked
+from captum_sgcampp.storage.run_folder import existing_run
+
+Size = Literal["input"] | Sequence[int] | None
+
+
+class MapFiles(Dataset[dict[str, Any]]):
+    r"""
+    The rows of a run, finished or not. Each part is compared with its checksum when it is first read.
+
+    Args:
+
+        folder (path): What `captum-sgcampp attribute --out` was given.
+
+    Raises:
+        FileNotFoundError: no run there.
+        ValueError: a damaged file; the message names it.
+
+    Examples::
+
+        >>> files = captum_sgcampp.dataset.open(folder)
+        >>> len(files), files[0]["target_name"], files[0]["map"].shape
+        (2, 'star', torch.Size([1, 16, 16]))
+        >>> files.maps(size="input").shape
+        torch.Size([2, 1, 128, 128])
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        run = existing_run(Path(folder))
+        self.settings = run.settings
+        self._parts = [path for _, path in sorted(run.parts.finished().items())]
+        self._ends = list(accumulate(pq.read_metadata(path).num_rows for path in self._parts))
+        self.finished = len(self._parts) == run.parts.count
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        """One row: every column by name, and the map `(1, h, w)`, or None where there is an error."""
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row: expected one of {len(self)}, found {row}")
+        row %= len(self)
+        part = bisect.bisect_right(self._ends, row)
+        first = self._ends[part - 1] if part else 0
+        found = _read(self._parts[part]).slice(row - first, 1)
+        fields: dict[str, Any] = found.drop_columns("map").to_pylist()[0]
+        return fields | {"map": _map(found["map"][0], fields)}
+
+    def maps(self, rows: Iterable[int] | None = None, size: Size = None) -> Tensor:
+        """The maps of some rows: `(rows, 1, h, w)`.
+
+        Args:
+            rows: their numbers. None: all without errors.
+            size: height and width to which the maps are resized bilinearly; `"input"` for those of the model's input.
+                None: as they are.
+
+        Raises:
+            ValueError: a row without a map, or maps of different sizes.
+        """
+        found = [_sized(self[row], row, size) for row in (self._without_errors() if rows is None else rows)]
+        sizes = sorted({tuple(one.shape[1:]) for one in found})
+        if len(sizes) > 1:
+            raise ValueError(f"rows: expected maps of one size, or a size for all, found {sizes}")
+        return torch.stack(found) if found else torch.empty(0, 1, 0, 0)
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows as an Arrow table, whose `to_pandas` gives a data frame. `columns`: some of them. None: all."""
+        names = self._ends and _read(self._parts[0]).column_names
+        wanted = list(names or []) if columns is None else list(columns)
+        return pa.concat_tables([_read(path).select(wanted) for path in self._parts])
+
+    def errors(self) -> pa.Table:
+        """The images without maps, and why."""
+        rows = self.table(["image", "path", "error"])
+        return rows.filter(pc.is_valid(rows["error"]))
+
+    def _without_errors(self) -> list[int]:
+        return [row for row, known in enumerate(self.table(["error"])["error"].is_null().to_pylist()) if known]
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path) -> pa.Table:
+    return pq.read_table(checked(path))
+
+
+def _map(values: Any, fields: dict[str, Any]) -> Tensor | None:
+    if not values.is_valid:
+        return None
+    flat = np.array(values.values.to_numpy(zero_copy_only=False))
+    return torch.from_numpy(flat).view(1, fields["height"], fields["width"])
+
+
+def _sized(fields: dict[str, Any], row: int, size: Size) -> Tensor:
+    values: Tensor | None = fields["map"]
+    if values is None:
+        raise ValueError(f"rows: expected rows with maps, found row {row} with the error {fields['error']!r}")
+    if size is None:
+        return values
+    sides = (fields["input_height"], fields["input_width"]) if isinstance(size, str) else tuple(size)
+    return interpolate(values[None], sides, mode="bilinear", align_corners=False)[0]

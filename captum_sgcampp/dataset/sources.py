@@ -1,0 +1,243 @@
+"""Where the images of a run come from: folders, lists, Parquet, WebDataset and Hugging Face data sets on disk.
+
+Every source lists its images once, in an order that does not change. Each is read from its place without the others.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from captum_sgcampp.dataset.items import Item
+from captum_sgcampp.vision.images import decode_image, read_image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm", ".pgm")
+LISTS = (".txt", ".csv")
+
+
+def listed(sources: Sequence[str], image_column: str, target: str) -> Iterator[Item]:
+    """The images of all sources, one source after the other.
+
+    Args:
+        sources: folders (read with all that lies in them), image files, lists, `.parquet` and `.tar` files.
+        image_column: of Parquet files and data sets.
+        target: where images bring their class: `column:NAME`, `folder` (its name), `stem` (a file's name without the
+            suffix). Something else: they bring none.
+
+    Raises:
+        OSError, ValueError: a source is not there, or is none of these. Names that begin with a dot are left out.
+    """
+    for text in sources:
+        path = Path(text)
+        prefix = "" if len(sources) == 1 else f"{_text(text)}/"
+        if not path.exists():
+            raise FileNotFoundError(f"SOURCE: expected a folder or a file, found none at {_text(text)}")
+        if path.is_dir():
+            yield from _of_folder(path, prefix, image_column, target)
+        elif path.suffix.lower() in LISTS:
+            yield from _of_list(path, target)
+        else:
+            yield from _of_file(path, _text(text), image_column, target)
+
+
+def read_item(item: Item, image_column: str) -> Image.Image:
+    """The picture of an item, in RGB.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    return READERS[item.kind](item, image_column)
+
+
+def _of_folder(folder: Path, prefix: str, image_column: str, target: str) -> Iterator[Item]:
+    if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
+        yield from _of_saved_dataset(folder, prefix or f"{folder.name}/", image_column, target)
+        return
+    for path in _files(folder):
+        yield from _of_file(path, prefix + _text(os.path.relpath(path, folder)), image_column, target, strict=False)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below, in the order of their names. A data set of Hugging Face counts as one: its folder."""
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    if {"state.json", "dataset_info.json"} <= {entry.name for entry in entries}:
+        yield folder
+        return
+    for entry in entries:
+        if entry.name.startswith("."):  # also the resource forks of macOS
+            continue
+        if entry.is_dir():
+            yield from _files(Path(entry.path))
+        elif entry.is_file():
+            yield Path(entry.path)
+
+
+def _of_file(path: Path, name: str, image_column: str, target: str, strict: bool = True) -> Iterator[Item]:
+    """The images of one file of any kind. Others are left out, or refused (`strict`)."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        yield from _of_saved_dataset(path, f"{name}/", image_column, target)
+    elif suffix == ".tar":
+        yield from _of_tar(path, f"{name}/", target)
+    elif suffix == ".parquet":
+        yield from _of_parquet(path, f"{name}/", image_column, target)
+    elif suffix in SUFFIXES or strict:
+        yield Item(name, _text(path), "file", os.fsencode(path.absolute()), target=_from_path(path, target))
+
+
+def _of_list(path: Path, target: str) -> Iterator[Item]:
+    """A file with a path in each line, or a table with a column `path`. Paths are relative to the list's folder."""
+    column = _column_of(target)
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        if path.suffix.lower() == ".txt":
+            rows: Any = ({"path": line.rstrip("\r\n")} for line in file if line.strip())
+        else:
+            rows = csv.DictReader(file)
+            for needed in ["path", *([column] if column else [])]:
+                _check_column(path, needed, rows.fieldnames or [])
+        for row in rows:
+            image = path.parent / row["path"]
+            own = row.get(column) if column else _from_path(image, target)
+            yield Item(_text(row["path"]), _text(image), "file", os.fsencode(image.absolute()), target=own)
+
+
+def _of_tar(path: Path, prefix: str, target: str) -> Iterator[Item]:
+    """A shard of WebDataset: files of one stem belong together. `column:cls` is the text of the file `.cls`."""
+    images: list[tuple[str, tarfile.TarInfo]] = []
+    texts: dict[str, str] = {}
+    column = _column_of(target)
+    with tarfile.open(path, "r:") as archive:
+        for member in archive:
+            folder, _, name = member.name.rpartition("/")
+            stem, _, suffix = name.partition(".")
+            if not member.isreg() or name.startswith("."):
+                continue
+            if f".{suffix.lower()}".endswith(SUFFIXES):
+                images.append((f"{folder}/{stem}", member))
+            elif suffix == column:
+                content = archive.extractfile(member)
+                texts[f"{folder}/{stem}"] = content.read(1000).decode(errors="replace").strip() if content else ""
+    for key, member in images:
+        own = texts.get(key) if column else _from_path(Path(member.name), target)
+        name, file = _text(member.name), os.fsencode(path.absolute())
+        yield Item(prefix + name, f"{_text(path)}/{name}", "tar", file, member.offset_data, member.size, own)
+
+
+def _of_parquet(path: Path, prefix: str, image_column: str, target: str) -> Iterator[Item]:
+    column, file = _column_of(target), os.fsencode(path.absolute())
+    row = 0
+    with pq.ParquetFile(path) as table:
+        for needed in [image_column, *([column] if column else [])]:
+            _check_column(path, needed, table.schema_arrow.names)
+        for group in range(table.num_row_groups):
+            count = table.metadata.row_group(group).num_rows
+            own = table.read_row_group(group, [column])[column].to_pylist() if column else [None] * count
+            for place in range(count):
+                yield Item(f"{prefix}{row}", _text(path), "parquet", file, group, place, _maybe_text(own[place]))
+                row += 1
+
+
+def _of_saved_dataset(folder: Path, prefix: str, image_column: str, target: str) -> Iterator[Item]:
+    column, file = _column_of(target), os.fsencode(folder.absolute())
+    rows = _saved_dataset(file)
+    for needed in [image_column, *([column] if column else [])]:
+        _check_column(folder, needed, rows.column_names)
+    own = rows.select_columns([column]) if column else None
+    for row in range(len(rows)):
+        text = None if own is None else _maybe_text(own[row][column])
+        yield Item(f"{prefix}{row}", _text(folder), "dataset", file, row, target=text)
+
+
+def _read_file(item: Item, image_column: str) -> Image.Image:
+    return read_image(os.fsdecode(item.file))
+
+
+def _read_tar(item: Item, image_column: str) -> Image.Image:
+    with open(item.file, "rb") as archive:
+        archive.seek(item.first)
+        return decode_image(io.BytesIO(archive.read(item.second)), repr(item.name))
+
+
+def _read_parquet(item: Item, image_column: str) -> Image.Image:
+    values = _row_group(item.file, item.first, image_column)
+    return _picture(values[item.second].as_py(), item, Path(os.fsdecode(item.file)).parent)
+
+
+def _read_saved_dataset(item: Item, image_column: str) -> Image.Image:
+    return _picture(_saved_dataset(item.file)[item.first][image_column], item, Path(os.fsdecode(item.file)))
+
+
+READERS: Mapping[str, Callable[[Item, str], Image.Image]] = {
+    "file": _read_file,
+    "tar": _read_tar,
+    "parquet": _read_parquet,
+    "dataset": _read_saved_dataset,
+}
+
+
+@lru_cache(maxsize=4)
+def _row_group(file: bytes, group: int, column: str) -> pa.ChunkedArray:
+    """A column's piece. Rows of one piece are read one after the other."""
+    with pq.ParquetFile(os.fsdecode(file)) as table:
+        return table.read_row_group(group, [column])[column]
+
+
+@lru_cache(maxsize=4)
+def _saved_dataset(folder: bytes) -> Any:
+    """A data set of Hugging Face, its images as bytes or paths."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(
+            f"SOURCE: {os.fsdecode(folder)} is a Hugging Face data set; pip install 'captum-sgcampp[huggingface]'"
+        ) from error
+    rows = datasets.load_from_disk(os.fsdecode(folder))
+    for name, feature in rows.features.items():
+        if isinstance(feature, datasets.Image):
+            rows = rows.cast_column(name, datasets.Image(decode=False))
+    return rows
+
+
+def _picture(value: Any, item: Item, folder: Path) -> Image.Image:
+    """From what a table holds: the bytes of a file, its path, or both by name."""
+    if isinstance(value, Mapping):
+        value = value.get("path") if value.get("bytes") is None else value["bytes"]
+    if isinstance(value, bytes):
+        return decode_image(io.BytesIO(value), repr(item.name))
+    if isinstance(value, str):
+        return read_image(folder / value)
+    raise ValueError(f"{item.name!r}: expected the bytes or the path of an image file, found {type(value).__name__}")
+
+
+def _from_path(path: Path, target: str) -> str | None:
+    return {"folder": path.parent.name, "stem": path.stem}.get(target)
+
+
+def _column_of(target: str) -> str | None:
+    kind, _, column = target.partition(":")
+    return column if kind == "column" else None
+
+
+def _check_column(path: Path, column: str, found: Sequence[str]) -> None:
+    if column not in found:
+        raise ValueError(f"SOURCE: expected a column {column!r} in {_text(path)}, found {', '.join(found)}")
+
+
+def _maybe_text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _text(path: str | os.PathLike[str]) -> str:
+    """A file name as UTF-8, other bytes escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
