@@ -51,6 +51,7 @@ def namespace() -> dict[str, Any]:
         **vars(captum_sgcampp),
         **{name: getattr(metrics, name) for name in metrics.__all__},
         **{name: getattr(bundled, name) for name in bundled.__all__},
+        "bundled": bundled,
         "network": bundled.load_shapes_vgg(),
         "model": torchvision.models.squeezenet1_1(weights=None).eval(),
         "torch": torch,

@@ -80,9 +80,9 @@ class Attributor:
     Examples::
 
         >>> attributor = Attributor(methods=("grad-cam++",), targets=("star",))
-        >>> rows = attributor({"image": [scene, np.zeros((8, 8, 3), np.uint8), b""]})
-        >>> rows["map"][0].shape, rows["height"][0], rows["target_name"][0]
-        ((256,), 16, 'star')
+        >>> rows = attributor({"image": [bundled.draw_scene(7).image, np.zeros((8, 8, 3), np.uint8), b""]})
+        >>> rows["map"][0].shape, rows["target_name"][0]
+        ((256,), 'star')
         >>> rows["error"][2]
         "ImageError: '2': expected an image file, found an empty file"
     """

@@ -39,9 +39,12 @@ class MapFiles(Dataset[dict[str, Any]]):
 
     Examples::
 
-        >>> files = captum_sgcampp.dataset.open(folder)
-        >>> len(files), files[0]["target_name"], files[0]["map"].shape
-        (2, 'star', torch.Size([1, 16, 16]))
+        >>> from captum_sgcampp import dataset
+        >>> Image.fromarray(bundled.draw_scene(7).image).save("scene.png")
+        >>> _ = dataset.attribute_dataset(["scene.png"], "maps", targets=("star", "ring"), nt_samples=2)
+        >>> files = dataset.open("maps")
+        >>> len(files), files[1]["target_name"], files[1]["map"].shape
+        (2, 'ring', torch.Size([1, 16, 16]))
         >>> files.maps(size="input").shape
         torch.Size([2, 1, 128, 128])
     """

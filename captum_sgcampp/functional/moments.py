@@ -6,12 +6,16 @@ scores nor small gradients overflow, underflow or divide 0 by 0. Both factors on
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from functools import reduce
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from captum_sgcampp.functional.tensors import per_row, ratio, unit_scaled
+
+Powers: TypeAlias = tuple[Tensor, Tensor, Tensor]  # sums of the first, second and third derivatives, `(N, K, *space)`
 
 
 class Derivatives(NamedTuple):
@@ -138,15 +142,23 @@ class MomentSums:
         self.weight_sum = torch.zeros_like(log_weight[:, 0])
         self.weight_square_sum = torch.zeros_like(log_weight[:, 0])
 
-    def mean(self, without_group: int | None = None) -> MeanDerivatives:
-        """`D_p = mean_m e_m * d_p`, `e_m = exp(S_m - logmeanexp_j S_j)`: the weights have mean 1.
+    def mean(self) -> MeanDerivatives:
+        """`D_p = mean_m e_m * d_p`, `e_m = exp(S_m - logmeanexp_j S_j)`: the weights have mean 1."""
+        first, second, third = self.sums
+        return self._mean((first.sum(1), second.sum(1), third.sum(1)))
 
-        Args:
-            without_group: leave this group of samples out; the common factor is not corrected for it.
-        """
-        # Sum the other groups: subtracting this one would cancel where it holds nearly all the weight.
-        kept = [group for group in range(self.groups) if group != without_group]
-        d1, d2, d3 = (s[:, kept].sum(1) / per_row(self.weight_sum, s[:, 0]) for s in self.sums)
+    def means_without_groups(self, groups: int) -> Iterator[MeanDerivatives]:
+        """The means without the samples of each of the first groups. The common factor is not corrected for them."""
+        parts = [self._powers(group) for group in range(groups)]
+        zero = torch.zeros_like(parts[0][0])
+        yield from map(self._mean, _sums_without_each(parts, (zero, zero, zero)))
+
+    def _powers(self, group: int) -> Powers:
+        first, second, third = self.sums
+        return first[:, group], second[:, group], third[:, group]
+
+    def _mean(self, sums: Powers) -> MeanDerivatives:
+        d1, d2, d3 = (one / per_row(self.weight_sum, one) for one in sums)
         return MeanDerivatives(d1, d2, d3, self.scale, self._level())
 
     def _level(self) -> Tensor:
@@ -167,3 +179,18 @@ _PER_EXAMPLE = ("scale", "log_weight", "weight_sum", "weight_square_sum")
 def _scaled(sums: Tensor, factor: Tensor) -> Tensor:
     """In place, except where a graph needs the old sums."""
     return sums * factor if torch.is_grad_enabled() else sums.mul_(factor)
+
+
+def _sums_without_each(parts: list[Powers], rest: Powers) -> Iterator[Powers]:
+    """For each part `rest` and the sum of the other parts. Subtracting it from the whole would cancel where it holds
+    nearly all the weight, so each half is added to what the other half begins with."""
+    if len(parts) == 1:
+        yield rest
+        return
+    half = len(parts) // 2
+    for own, others in ((parts[:half], parts[half:]), (parts[half:], parts[:half])):
+        yield from _sums_without_each(own, reduce(_added, others, rest))
+
+
+def _added(one: Powers, other: Powers) -> Powers:
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2]

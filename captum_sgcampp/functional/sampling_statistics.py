@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from captum_sgcampp.functional.class_map import MapOptions, class_map
-from captum_sgcampp.functional.moments import MomentSums
+from captum_sgcampp.functional.moments import MeanDerivatives, MomentSums
 from captum_sgcampp.functional.tensors import of_norm_one, ratio
 
 # The jackknife leaves out one of at most this many groups of samples at a time, so its memory does not grow with n.
@@ -71,11 +71,12 @@ def standard_error(
         moments: with groups.
     """
 
-    def maps(without_group: int | None = None) -> Tensor:
-        return class_map(activation, moments.mean(without_group), selected, options).maps
+    def maps(derivatives: MeanDerivatives) -> Tensor:
+        return class_map(activation, derivatives, selected, options).maps
 
     groups = min(moments.groups, int(moments.copies.max()))
-    return jackknife_standard_error(maps(), [maps(group) for group in range(groups)], moments.copies)
+    without = [maps(derivatives) for derivatives in moments.means_without_groups(groups)]
+    return jackknife_standard_error(maps(moments.mean()), without, moments.copies)
 
 
 def jackknife_standard_error(whole: Tensor, without: list[Tensor], copies: Tensor) -> Tensor:

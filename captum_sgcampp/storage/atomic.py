@@ -24,10 +24,10 @@ def written_whole(path: Path, named: Callable[[Path], str] | None = None) -> Ite
 
     Examples::
 
-        >>> with written_whole(folder / "table.md") as unfinished:
+        >>> with written_whole(Path("table.md")) as unfinished:
         ...     _ = unfinished.write_text("| method | mean |")
-        >>> (folder / "table.md").exists()
-        True
+        >>> Path("table.md").exists(), unfinished.exists()
+        (True, False)
     """
     with _new_file(path) as unfinished:
         yield unfinished
