@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_UNFINISHED = re.compile(r"\.\d+-[0-9a-f]{8}(\.\w+)?")
 
 
 @contextmanager
@@ -56,6 +59,13 @@ def _new_file(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             unfinished.unlink()
     flush_folder(path.parent)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes the files that killed processes were writing in a folder. Nobody may be writing in it."""
+    for path in folder.glob(".*"):
+        if _UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def flush_to_disk(path: Path) -> None:

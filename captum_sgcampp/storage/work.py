@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from captum_sgcampp.storage.atomic import remove_unfinished
 from captum_sgcampp.storage.claims import Claims
 from captum_sgcampp.storage.parts import Parts
 
@@ -29,6 +30,7 @@ def finish_parts(
             if not any(made):
                 _report(parts, progress)
                 time.sleep(PAUSE)
+        remove_unfinished(parts.folder)
         _report(parts, progress)
 
 
