@@ -121,14 +121,14 @@ class Attributor:
         Args:
             batch: columns. `image`: pictures of Pillow, bytes of image files, paths, dictionaries with `bytes` or
                 `path`, arrays of uint8 `(H, W, 3)` or `(H, W)`, or inputs of the model, float tensors `(C, H, W)`.
-                `id` (optional): their names. `target` (optional): their classes. Other columns are left alone.
+                `id` (optional): their names. The column of the classes, where `targets` names one.
 
         Returns:
             One array per column of `dataset.columns.TYPES`. Maps are arrays of float32, `height` times `width` entries.
         """
         images = batch["image"]
         names = batch.get("id", range(len(images)))
-        targets = batch.get("target", [None] * len(images))
+        targets = self._own_targets(batch, len(images))
         prepared = (self.prepare(*one) for one in zip(map(str, names), images, targets, strict=True))
         return arrays([row for _, rows in self.explain(prepared) for row in rows])
 
@@ -163,6 +163,14 @@ class Attributor:
             for number, image in enumerate(images):
                 head = {"image": image.name, "path": image.path}
                 yield image, [head | row for row in found.get(number, [{"error": image.error}])]
+
+    def _own_targets(self, batch: Mapping[str, Sequence[Any]], count: int) -> Sequence[Any]:
+        kind, _, column = self.plan.targets.of_each_image.partition(":")
+        if not kind:
+            return [None] * count
+        if column not in batch:
+            raise ValueError(f"targets: expected a column {column!r} in the batch, found {', '.join(batch)}")
+        return batch[column]
 
     def settings(self) -> dict[str, Any]:
         """All that changes the maps of an image, as JSON can hold it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from captum_sgcampp.attr.options import NoiseArguments
 from captum_sgcampp.checks import check_count, check_flag, check_nonnegative
 
 METHODS = ("grad-cam", "grad-cam++", "smooth-grad-cam++")
@@ -41,6 +42,7 @@ class Options:
                 raise ValueError(f"methods: expected some of {', '.join(METHODS)}, found {method!r}")
         if len(set(self.methods)) < len(self.methods):
             raise ValueError(f"methods: expected each once, found {list(self.methods)}")
+        NoiseArguments(nt_samples=self.nt_samples, tolerance=self.tolerance, max_nt_samples=self.max_nt_samples)
         check_nonnegative("noise_level", self.noise_level)
         check_count("seed", self.seed, least=0)
         check_count("batch_size", self.batch_size)

@@ -14,7 +14,8 @@ from captum_sgcampp.dataset.columns import Row
 from captum_sgcampp.storage.atomic import written_whole
 from captum_sgcampp.storage.checksums import digest
 
-FOLDER, OPACITY, COLORS = "_overlays", 0.5, "jet"
+FOLDER = "__overlays__"  # two underscores, so that readers of a folder of Parquet files leave it out
+OPACITY, COLORS = 0.5, "jet"
 LONGEST_NAME = 200  # of 255 bytes
 
 

@@ -53,7 +53,7 @@ class MapFiles(Dataset[dict[str, Any]]):
         run = existing_run(Path(folder))
         self.settings = run.settings
         self._parts = [path for _, path in sorted(run.parts.finished().items())]
-        self._ends = list(accumulate(pq.read_metadata(path).num_rows for path in self._parts))
+        self._ends = list(accumulate(map(_row_count, self._parts)))
         self.finished = len(self._parts) == run.parts.count
 
     def __len__(self) -> int:
@@ -102,8 +102,21 @@ class MapFiles(Dataset[dict[str, Any]]):
         return [row for row, known in enumerate(self.table(["error"])["error"].is_null().to_pylist()) if known]
 
 
-@lru_cache(maxsize=2)
+def _row_count(path: Path) -> int:
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        checked(path)  # names the damage
+        raise ValueError(f"{path}: expected a Parquet file, found {error}") from error
+
+
 def _read(path: Path) -> pa.Table:
+    return _read_version(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _read_version(path: Path, changed: int) -> pa.Table:
+    """A part. Rows are often read one after the other."""
     return pq.read_table(checked(path))
 
 

@@ -55,7 +55,7 @@ def attribute_dataset(
         workers (int, optional): Processes on this machine, each with a model of its own. Default: 1
         threads (int, optional): Of torch in each process. The last bits of the maps depend on it.
                     Default: None, that of the run; for a new one torch's own, shared by the workers
-        overlays (bool, optional): Whether to write a picture of every map into the folder `_overlays`.
+        overlays (bool, optional): Whether to write a picture of every map into the folder `__overlays__`.
                     Default: False
         progress (Callable, optional): Called with the numbers of finished parts and of all parts.
         **arguments (Any): Of `Attributor`, as JSON can hold them: model, layers, targets, methods, nt_samples, ...

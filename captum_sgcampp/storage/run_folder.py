@@ -13,8 +13,7 @@ from captum_sgcampp.storage.checksums import file_digest, read_fields, write_fie
 from captum_sgcampp.storage.claims import Claims
 from captum_sgcampp.storage.parts import Parts
 
-# Parquet readers skip names that begin with an underscore.
-OWN = "_run"
+OWN = ".run"  # what readers of a folder of Parquet files leave out: for Hugging Face an underscore is not enough
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def test_several_runners_make_each_part_once(tmp_path: Path) -> None:
         path.write_text(str(number))
 
     def run() -> None:
-        finish_parts(parts, Claims(tmp_path / "_run"), write)
+        finish_parts(parts, Claims(tmp_path / ".run"), write)
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
@@ -109,7 +109,7 @@ def test_several_runners_make_each_part_once(tmp_path: Path) -> None:
 def test_what_killed_processes_were_writing_is_gone_when_all_is_finished(tmp_path: Path) -> None:
     for name in (".17-0123abcd.parquet", ".hidden", "notes.txt"):
         (tmp_path / name).touch()
-    finish_parts(Parts(tmp_path, 1), Claims(tmp_path / "_run"), lambda number, path: path.write_text("a"))
+    finish_parts(Parts(tmp_path, 1), Claims(tmp_path / ".run"), lambda number, path: path.write_text("a"))
     kept = {path.name for path in tmp_path.iterdir()}
     assert {".hidden", "notes.txt"} < kept and len(kept) == 4
 
@@ -123,5 +123,5 @@ def test_a_part_that_fails_ends_the_work_and_frees_its_claim(tmp_path: Path) -> 
         path.write_text(str(number))
 
     with pytest.raises(RuntimeError, match="the model failed"):
-        finish_parts(parts, Claims(tmp_path / "_run"), write)
-    assert sorted(parts.finished()) == [0] and not list((tmp_path / "_run").iterdir())
+        finish_parts(parts, Claims(tmp_path / ".run"), write)
+    assert sorted(parts.finished()) == [0] and not list((tmp_path / ".run").iterdir())
