@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from captum_sgcampp.evaluation.report import figure, head, notes, table
 from captum_sgcampp.evaluation.summary import Row, summarize, write_images, write_summary
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.layer_choice import deepest_layer, named_layer
+from captum_sgcampp.vision.weights_files import weights_digest
 
 RESULTS = ("table.md", "summary.csv", "images.csv", "figure.png")
 SCENE_WINDOW, SCENE_STRIDE = 32, 16  # of the bundled network's input of 128 pixels
@@ -122,20 +122,12 @@ def _identity(classifier: Classifier, cases: Cases, settings: Settings) -> dict[
     return {
         "version": __version__,
         "--model": classifier.name,
-        "--weights": _digest(classifier.model),
+        "--weights": weights_digest(classifier.model),
         "images": cases.kind,
         "images and targets": cases.digest(),
         "--masks": cases.mask_digest(),
         **options,
     }
-
-
-def _digest(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).float().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _measure_all(
