@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 
 from captum_sgcampp import LayerSmoothGradCamPlusPlus
 from captum_sgcampp.bundled import CLASSES, draw_scene
-from captum_sgcampp.vision.classifiers import load_classifier, read_state
+from captum_sgcampp.vision.classifiers import load_classifier
+from captum_sgcampp.vision.weights_files import read_state
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_images_targets_methods_and_raw_maps(run: Any, tmp_path: Path) -> None:
         Image.fromarray(draw_scene(seed, classes=[1, 2]).image).save(tmp_path / name)
     status, out, err = run(
         "a b.png", "Ünï 图.png", "--target", "1", CLASSES[2].upper(), "top:2", "--method",
-        "grad-cam++", "smooth-grad-cam++", "--nt-samples", 3, "--noise-level", 0.1, "--seed", 5,
+        "grad-cam++", "smooth-grad-cam++", "--nt-samples", 3, "--noise-level", 0.1, "--seed", 5, "--model", "shapes",
         "--out", "x.jpg", "--save-maps", "maps",
     )  # fmt: skip
     assert (status, err) == (0, "")
