@@ -134,11 +134,11 @@ def run(arguments: argparse.Namespace) -> None:
     _tell_which_network(classifier, arguments)
     device = usable_device(arguments.device)
     classifier.model.to(device)
+    if arguments.list_layers:
+        print(layer_table(classifier.model, classifier.prepare(pictures[0][1]).to(device)))
+        return
     targets = arguments.target or (["top"] if arguments.images else [DEMO_TARGET])
     grouped = [list(_subjects(classifier, name, picture, targets, device)) for name, picture in pictures]
-    if arguments.list_layers:
-        print(layer_table(classifier.model, grouped[0][0].inputs))
-        return
     layers = _layers(classifier.model, grouped[0][0], arguments)
     noise = Noise(arguments.nt_samples, arguments.noise_level, arguments.seed, show_progress=sys.stderr.isatty())
     rows = [row for group in grouped for row in _maps(classifier.model, group, layers, noise, arguments)]
