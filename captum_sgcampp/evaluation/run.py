@@ -20,7 +20,7 @@ from captum_sgcampp.evaluation.records import Record, Records
 from captum_sgcampp.evaluation.report import figure, head, notes, table
 from captum_sgcampp.evaluation.summary import Row, summarize, write_images, write_summary
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.layer_choice import deepest_layer, named_layer
+from captum_sgcampp.vision.layer_choice import deepest_layer, fitting_layer
 from captum_sgcampp.vision.weights_files import weights_digest
 
 RESULTS = ("table.md", "summary.csv", "images.csv", "figure.png")
@@ -58,7 +58,7 @@ def evaluate(
     """
     layers = layers or [deepest_layer(classifier.model, cases.load(0).inputs)]
     for name in layers:
-        named_layer(classifier.model, name)
+        _check_layer(classifier.model, name, cases.load(0).inputs)
     reference = _reference(reference, methods)
     known = groups(options.get("randomization_steps") or Settings.randomization_steps)
     reasons = {name: missing(known[name], cases) for name in known if metrics is None or name in metrics}
@@ -73,6 +73,15 @@ def evaluate(
     text = table(rows, chosen, reference, head(classifier, cases, settings), left_out, notes(bench))
     _write(out, text, done, rows, chosen)
     return text
+
+
+def _check_layer(model: nn.Module, name: str, example: torch.Tensor) -> None:
+    """Captum's methods, which are compared here, would take tokens for feature maps."""
+    if fitting_layer(model, name, example).reshape_transform is not None:
+        raise ValueError(
+            f"--layers: expected layers with feature maps (N, K, h, w), found {name}, whose features come last; name "
+            "another layer"
+        )
 
 
 def _reference(wanted: str | None, methods: Sequence[Method]) -> str:

@@ -257,10 +257,13 @@ def _without_unused_tokens(model: nn.Module, example: Tensor, layers: list[Liste
         for name, one in tokens.items():
             hooks.enter_context(one.module.register_forward_hook(_keeper(outputs, name)))
         scores = model(example.detach().clone().requires_grad_())
-        gradients = torch.autograd.grad(scores.amax(), list(outputs.values()), allow_unused=True)
+    reached = {name: output for name, output in outputs.items() if output.requires_grad}
+    if not reached or not scores.requires_grad:  # the model forbids gradients
+        return layers
+    gradients = torch.autograd.grad(scores.amax(), list(reached.values()), allow_unused=True)
     used = {
         name
-        for name, gradient in zip(outputs, gradients, strict=True)
+        for name, gradient in zip(reached, gradients, strict=True)
         if gradient is not None and bool(tokens[name].layer.reshape_transform(gradient).any())  # type: ignore[misc]
     }
     return [one for one in layers if not used or one.layer.name not in tokens or one.layer.name in used]

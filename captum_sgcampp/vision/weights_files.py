@@ -9,6 +9,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -46,8 +47,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except OSError:
         raise
     except Exception as error:  # whatever the readers make of a damaged file
-        reason = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
-        raise ValueError(f"weights: expected a state dict in {path}, found {reason}") from error
+        raise ValueError(f"weights: expected a state dict in {path}, found {_reason(error, path)}") from error
     state = _opened(read)
     if not isinstance(state, Mapping) or not state:
         found = "an empty one" if isinstance(state, Mapping) else type(state).__name__
@@ -108,6 +108,16 @@ class _EmptyOnMeta(TorchFunctionMode):
 
 def _read_pickle(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """What was found instead of a state dict, in one line."""
+    if path.stat().st_size == 0:
+        return "an empty file"
+    if isinstance(error, UnpicklingError):  # torch's own message advises to run the file's code
+        kind = re.search(r"GLOBAL ([\w.]+)", str(error))
+        return f"a pickled {kind[1]}; save model.state_dict()" if kind else "no file of tensors that torch reads safely"
+    return next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
 
 
 def _opened(read: Any) -> Any:

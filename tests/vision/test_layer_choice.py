@@ -160,6 +160,19 @@ def test_a_head_of_zeros_does_not_hide_the_tokens() -> None:
     assert chosen_layer(vit, torch.rand(1, 3, 32, 32)).name.startswith("encoder")
 
 
+def test_a_model_without_gradients_still_has_layers(vit: nn.Module) -> None:
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = vit
+
+        @torch.no_grad()
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x)
+
+    assert chosen_layer(Detached().eval(), torch.rand(1, 3, 32, 32)).name.startswith("net.encoder")
+
+
 def test_named_layers_get_what_they_need(vit: nn.Module, swin: nn.Module) -> None:
     example = torch.rand(1, 3, 32, 32)
     assert fitting_layer(vit, "conv_proj", example) == ChosenLayer("conv_proj")

@@ -119,8 +119,9 @@ def quantized() -> Tensor:
 
 
 DAMAGED: dict[str, tuple[Any, str]] = {
-    "empty": (b"", "a state dict in .*found ."),
-    "random": (bytes(range(256)) * 20, "a state dict in .*found ."),
+    "empty": (b"", "a state dict in .*found an empty file$"),
+    "random": (bytes(range(256)) * 20, "a state dict in .*found no file of tensors that torch reads safely$"),
+    "whole model": (model, "found a pickled torchvision.models.squeezenet.SqueezeNet; save model.state_dict"),
     "cut off": ("cut off", "a state dict in .*found ."),
     "integer keys": ({0: torch.zeros(2), 1: torch.zeros(2)}, "by name .* found Tensor at 0"),
     "number": (3, "found int"),
