@@ -27,10 +27,12 @@ METHODS = {
 }
 # Maps (1, 1, h, w) by the method's title and the layer's name.
 Maps: TypeAlias = dict[tuple[str, str], Tensor]
-# The keywords `feature_maps` and `neurons` of `attribute`, where something is selected.
+# The keywords `feature_maps` and `neurons` of `attribute`, as lists and slices, where something is selected.
 Selection: TypeAlias = Mapping[str, Any]
 # For every class and every layer, a map, and what its noisy samples tell.
 _Rows: TypeAlias = list[list[tuple[Tensor, SamplingStatistics | None]]]
+# Each class of a call holds its own sums of derivatives, 30 times the layer's size.
+MOST_CLASSES = 8
 # An effective sample size below this is hardly more than one sample.
 FEW_SAMPLES = 2
 
@@ -132,7 +134,8 @@ def explained(
 ) -> dict[tuple[int, str], Explained]:
     """The map of one method for every class of one picture at every layer, by the class index and the layer's name.
 
-    What has the same `reshape_transform` and the same selection is explained in one call, over the same noisy samples.
+    What has the same `reshape_transform` and the same selection is explained in one call, over the same noisy samples:
+    up to `MOST_CLASSES` classes at all layers.
 
     Args:
         model: of images.
@@ -159,7 +162,8 @@ def explained(
 def _words(statistics: SamplingStatistics) -> str:
     count, error = int(statistics.nt_samples), statistics.standard_error.item()
     size = statistics.effective_sample_size.item()
-    few = f", mostly one sample (effective sample size {size:.1f})" if count > 1 and size < FEW_SAMPLES else ""
+    decided = size < min(FEW_SAMPLES, 0.75 * count)  # two samples of equal weight count as two
+    few = f", mostly one sample (effective sample size {size:.1f})" if count > 1 and decided else ""
     return (
         f", {count} sample{'' if count == 1 else 's'}{few}, standard error "
         f"{'unknown' if math.isnan(error) else f'{100 * error:.1f} % of the map'}, "
@@ -260,7 +264,9 @@ def _calls(
             targets.setdefault(repr(selection), []).append(target)
             chosen[repr(selection)] = selection
         for key, same in targets.items():
-            together.setdefault((layer.reshape_transform, key, tuple(same)), []).append(layer)
+            for start in range(0, len(same), MOST_CLASSES):
+                some = tuple(same[start : start + MOST_CLASSES])
+                together.setdefault((layer.reshape_transform, key, some), []).append(layer)
     for (_, key, same), group in together.items():
         yield _Call(model, tuple(group), method, subjects[0].inputs, same, noise, chosen[key])
 

@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 from captum_sgcampp.attr.reshape_transforms import TokenGrid
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.explanations import METHODS, Noise, Subject, classified, explained, suited_layers
+from captum_sgcampp.vision.explanations import (
+    METHODS,
+    MOST_CLASSES,
+    Noise,
+    Subject,
+    classified,
+    explained,
+    suited_layers,
+)
 from captum_sgcampp.vision.layer_choice import ChosenLayer
 
 PICTURE = Image.new("RGB", (8, 8))
@@ -67,6 +75,17 @@ def test_together_gives_the_maps_of_single_calls(method: str) -> None:
         ((key, alone),) = explained(model, [layer], method, subjects(target), NOISE).items()
         assert key == (target, name) and one.note == alone.note
         torch.testing.assert_close(one.maps, alone.maps, rtol=1e-6, atol=1e-6 * float(alone.maps.max()))
+
+
+def test_many_classes_are_explained_in_several_calls() -> None:
+    """So that memory does not grow with their number. The samples are the same."""
+    model, passes, count = ConvNet(), [], 2 * MOST_CLASSES + 1
+    model.fc2 = nn.Linear(16, count)
+    model.register_forward_hook(lambda module, args, output: passes.append(len(output)))
+    found = explained(model, LAYERS[:1], "smooth-grad-cam++", subjects(*range(count)), NOISE)
+    assert len(found) == count and sum(passes) >= 3 * 7
+    ((key, alone),) = explained(model, LAYERS[:1], "smooth-grad-cam++", subjects(count - 2), NOISE).items()
+    torch.testing.assert_close(found[key].maps, alone.maps, rtol=1e-6, atol=1e-6 * float(alone.maps.max()))
 
 
 def test_layers_of_two_families_get_their_own_transforms() -> None:
@@ -120,6 +139,9 @@ def test_the_note_tells_when_one_sample_decides() -> None:
     call = explained(model, LAYERS[:1], "smooth-grad-cam++", subjects(0), replace(NOISE, noise_level=2.0))
     ((_, one),) = call.items()
     assert "6 samples, mostly one sample (effective sample size 1.0)" in one.note
+    call = explained(ConvNet(), LAYERS[:1], "smooth-grad-cam++", subjects(0), replace(NOISE, nt_samples=2))
+    ((_, one),) = call.items()
+    assert "2 samples, standard error" in one.note
 
 
 class Signed(nn.Module):
