@@ -14,8 +14,8 @@ from captum_sgcampp.evaluation.measures import groups
 from captum_sgcampp.evaluation.methods import METHODS, chosen_methods
 from captum_sgcampp.evaluation.run import RESULTS, evaluate
 from captum_sgcampp.metrics.curves import BASELINES
-from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, load_classifier, usable_device
-from captum_sgcampp.vision.model_factory import classifier_from_factory
+from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, usable_device
+from captum_sgcampp.vision.model_factory import chosen_classifier
 
 DESCRIPTION = """\
 Measure methods on many images: means with bootstrap intervals and paired tests, as a table, CSV and a figure.
@@ -71,13 +71,13 @@ def _add_case_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="a file's stem is its class number (default: the most probable class)",
     )
-    add("--model", default=BUNDLED, metavar="NAME", help=f"{BUNDLED} (bundled, default) or a torchvision model")
+    add("--model", metavar="NAME", help=f"{BUNDLED} (bundled, default) or a torchvision model")
     add("--weights", type=Path, metavar="FILE", help="state dict of the torchvision model")
     add(
         "--model-factory",
         metavar="WHERE:FUNCTION[=ARGUMENT]",
-        help="module or .py file and a function that gives a model of inputs (N, 3, 224, 224), normalized as ImageNet, "
-        "or a Classifier",
+        help="module or .py file, which is executed, and a function that gives a model of inputs (N, 3, 224, 224), "
+        "normalized as ImageNet, or a Classifier",
     )
     add("--device", default="cpu", help="torch device (default: cpu)")
 
@@ -125,7 +125,7 @@ def run(arguments: argparse.Namespace) -> None:
     _check_numbers(arguments)
     _check_out(arguments.out)
     device = usable_device(arguments.device)
-    classifier = _classifier(arguments)
+    classifier = chosen_classifier(arguments.model, arguments.weights, arguments.model_factory)
     # Convolutions on a CPU are several times as fast in this memory format.
     classifier.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     text = evaluate(
@@ -158,12 +158,6 @@ def _check_out(folder: Path) -> None:
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise NotADirectoryError(f"--out: expected a folder, found a file at {place}")
-
-
-def _classifier(arguments: argparse.Namespace) -> Classifier:
-    if arguments.model_factory is None:
-        return load_classifier(arguments.model, arguments.weights)
-    return classifier_from_factory(arguments.model_factory)
 
 
 def _cases(arguments: argparse.Namespace, classifier: Classifier, device: torch.device) -> Cases:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -14,20 +14,21 @@ from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, box_to_neurons
 from captum_sgcampp.bundled import draw_scene
-from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, load_classifier, usable_device
+from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, usable_device
 from captum_sgcampp.vision.explanations import (
     METHODS,
-    Maps,
     Noise,
+    Results,
     Subject,
     classified,
     explained,
-    save_maps,
     save_picture,
     suited_layers,
 )
 from captum_sgcampp.vision.images import read_image
-from captum_sgcampp.vision.layer_choice import named_layer
+from captum_sgcampp.vision.layer_choice import ChosenLayer, fitting_layer, layer_table, named_layer
+from captum_sgcampp.vision.model_factory import chosen_classifier
+from captum_sgcampp.vision.saved_maps import save_maps
 
 # The scene without arguments: two stars, a heart and a ring. The stars are explained.
 DEMO_SEED, DEMO_CLASSES, DEMO_TARGET = 7, (3, 3, 6, 5), "star"
@@ -67,9 +68,7 @@ def add_to(commands: Any) -> None:
 
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files (default: a bundled scene)")
-    parser.add_argument(
-        "--model", default=BUNDLED, metavar="NAME", help=f"{BUNDLED} (bundled, default) or a torchvision model"
-    )
+    parser.add_argument("--model", metavar="NAME", help=f"{BUNDLED} (bundled, default) or a torchvision model")
     parser.add_argument(
         "--weights",
         type=Path,
@@ -77,7 +76,16 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="state dict, .safetensors or .pt (default: torchvision's own, downloaded)",
     )
     parser.add_argument(
+        "--model-factory",
+        metavar="WHERE:FUNCTION[=ARGUMENT]",
+        help="module or .py file, which is executed, and a function that gives a model of inputs (N, 3, 224, 224), "
+        "normalized as ImageNet, or a Classifier",
+    )
+    parser.add_argument(
         "--layer", metavar="NAME", help="module to explain, as layer4 or features.9 (default: the deepest one)"
+    )
+    parser.add_argument(
+        "--list-layers", action="store_true", help="print the layers that can be explained, and do nothing else"
     )
     parser.add_argument(
         "--target",
@@ -90,7 +98,9 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS), help="methods (default: all)")
-    parser.add_argument("--nt-samples", type=int, default=25, metavar="N", help="noisy samples (default: 25)")
+    parser.add_argument(
+        "--nt-samples", type=int_or_auto, default=25, metavar="N", help="noisy samples, or auto (default: 25)"
+    )
     parser.add_argument(
         "--noise-level", type=float, default=0.15, metavar="F", help="sigma as a share of the range (default: 0.15)"
     )
@@ -111,29 +121,51 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def int_or_auto(text: str) -> int | Literal["auto"]:
+    """The option `--nt-samples`. argparse names this function in its message."""
+    return "auto" if text == "auto" else int(text)
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Read, explain, write the picture and print what was done."""
     pictures = _pictures(arguments)
     _check_outputs(arguments)
-    classifier = load_classifier(arguments.model, arguments.weights)
+    classifier = chosen_classifier(arguments.model, arguments.weights, arguments.model_factory)
+    _tell_which_network(classifier, arguments)
     device = usable_device(arguments.device)
     classifier.model.to(device)
+    if arguments.list_layers:
+        print(layer_table(classifier.model, classifier.prepare(pictures[0][1]).to(device)))
+        return
     targets = arguments.target or (["top"] if arguments.images else [DEMO_TARGET])
-    subjects = [s for name, picture in pictures for s in _subjects(classifier, name, picture, targets, device)]
-    layers = _layers(classifier.model, subjects[0], arguments)
-    rows = [_maps(classifier.model, subject, layers, arguments) for subject in subjects]
-    save_picture(arguments.out, subjects, rows)
+    grouped = [list(_subjects(classifier, name, picture, targets, device)) for name, picture in pictures]
+    layers = _layers(classifier.model, grouped[0][0], arguments)
+    noise = Noise(arguments.nt_samples, arguments.noise_level, arguments.seed, show_progress=sys.stderr.isatty())
+    rows = [row for group in grouped for row in _maps(classifier.model, group, layers, noise, arguments)]
+    subjects = [subject for group in grouped for subject in group]
+    save_picture(arguments.out, subjects, [{key: one.maps for key, one in row.items()} for row in rows])
     print(f"wrote {arguments.out}")
     if arguments.save_maps:
-        save_maps(arguments.save_maps, subjects, rows)
+        save_maps(arguments.save_maps, classifier, noise, subjects, rows)
         print(f"wrote {sum(map(len, rows))} maps into {arguments.save_maps}")
+
+
+def _tell_which_network(classifier: Classifier, arguments: argparse.Namespace) -> None:
+    """Photographs in the classes of the bundled network make no sense, so nobody should get them unasked."""
+    if arguments.images and arguments.model is None and arguments.model_factory is None:
+        print(
+            f"note: explained with the bundled network, which knows {len(classifier.classes)} shapes "
+            f"({', '.join(classifier.classes)}); --model names another one, as resnet50",
+            file=sys.stderr,
+        )
 
 
 def _pictures(arguments: argparse.Namespace) -> list[tuple[str, Image.Image]]:
     if arguments.images:
         return [(path.name, read_image(path)) for path in arguments.images]
-    if arguments.model != BUNDLED:
-        raise ValueError(f"IMAGE: expected at least one image file for {arguments.model}, found none")
+    named = arguments.model_factory or arguments.model
+    if named not in (None, BUNDLED) and not arguments.list_layers:
+        raise ValueError(f"IMAGE: expected at least one image file for {named}, found none")
     return [("bundled scene", Image.fromarray(draw_scene(DEMO_SEED + arguments.seed, classes=DEMO_CLASSES).image))]
 
 
@@ -171,38 +203,45 @@ def _whole_number(option: str, text: str, most: int) -> int:
     return int(text)
 
 
-def _layers(model: nn.Module, subject: Subject, arguments: argparse.Namespace) -> list[str]:
+def _layers(model: nn.Module, subject: Subject, arguments: argparse.Namespace) -> list[ChosenLayer]:
     """The layer that was named, or layers that suit the model, whose reasons are printed."""
     if arguments.layer is not None:
-        named_layer(model, arguments.layer)
-        return [arguments.layer]
+        return [fitting_layer(model, arguments.layer, subject.inputs)]
     layers, reasons = suited_layers(model, subject, smooth="smooth-grad-cam++" in arguments.method)
     for reason in reasons:
         print(f"layer: {reason}")
     return layers
 
 
-def _maps(model: nn.Module, subject: Subject, layers: Sequence[str], arguments: argparse.Namespace) -> Maps:
-    """The maps of one subject at every layer by every method."""
-    print(f"{subject.name}: {subject.label}")
-    noise = Noise(arguments.nt_samples, arguments.noise_level, arguments.seed, show_progress=sys.stderr.isatty())
-    maps: Maps = {}
-    for name in layers:
-        layer = named_layer(model, name)
-        selection = _selection(model, layer, subject, arguments)
-        for method in arguments.method:
-            maps[METHODS[method], name], note = explained(model, layer, method, subject, noise, selection)
-            print(f"  {METHODS[method]}, {name}: {note}")
-    return maps
+def _maps(
+    model: nn.Module,
+    subjects: Sequence[Subject],
+    layers: Sequence[ChosenLayer],
+    noise: Noise,
+    arguments: argparse.Namespace,
+) -> list[Results]:
+    """The maps of every class of one picture at every layer by every method."""
+    selections = {(s.target, layer.name): _selection(model, layer, s, arguments) for s in subjects for layer in layers}
+    found = {method: explained(model, layers, method, subjects, noise, selections) for method in arguments.method}
+    rows: list[Results] = []
+    for subject in subjects:
+        print(f"{subject.name}: {subject.label}")
+        rows.append({})
+        for layer in layers:
+            for method, maps in found.items():
+                rows[-1][METHODS[method], layer.name] = one = maps[subject.target, layer.name]
+                print(f"  {METHODS[method]}, {layer.name}: {one.note}")
+    return rows
 
 
-def _selection(model: nn.Module, layer: nn.Module, subject: Subject, arguments: argparse.Namespace) -> dict[str, Any]:
+def _selection(model: nn.Module, layer: ChosenLayer, subject: Subject, arguments: argparse.Namespace) -> dict[str, Any]:
     """The keywords `feature_maps` and `neurons` of `attribute`."""
     if not (arguments.feature_maps or arguments.neurons or arguments.box):
         return {}
     if arguments.neurons and arguments.box:
         raise ValueError("--neurons: expected --neurons or --box, found both")
-    method = LayerGradCamPlusPlus(model, layer)
+    module = named_layer(model, layer.name)
+    method = LayerGradCamPlusPlus(model, module, reshape_transform=layer.reshape_transform)
     shape = method.attribute(subject.inputs, subject.target, attr_dim_summation=False).shape  # type: ignore[union-attr]
     selection: dict[str, Any] = {}
     if arguments.feature_maps:
@@ -222,7 +261,7 @@ def _feature_maps(texts: Sequence[str], method: LayerGradCamPlusPlus, subject: S
             k = _whole_number("--feature-maps", text.removeprefix("top:"), count)
             weights, indices = method.top_feature_maps(subject.inputs, subject.target, k=k)
             found = ", ".join(f"{i} ({w:.3g})" for i, w in zip(indices[0].tolist(), weights[0].tolist(), strict=True))
-            print(f"  feature maps with the largest Grad-CAM++ weights: {found}")
+            print(f"{subject.label}: feature maps with the largest Grad-CAM++ weights: {found}")
             chosen += indices[0].tolist()
         elif text.isdigit():
             chosen.append(int(text))

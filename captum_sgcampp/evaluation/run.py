@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +20,8 @@ from captum_sgcampp.evaluation.records import Record, Records
 from captum_sgcampp.evaluation.report import figure, head, notes, table
 from captum_sgcampp.evaluation.summary import Row, summarize, write_images, write_summary
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.layer_choice import deepest_layer, named_layer
+from captum_sgcampp.vision.layer_choice import deepest_layer, fitting_layer
+from captum_sgcampp.vision.weights_files import weights_digest
 
 RESULTS = ("table.md", "summary.csv", "images.csv", "figure.png")
 SCENE_WINDOW, SCENE_STRIDE = 32, 16  # of the bundled network's input of 128 pixels
@@ -58,7 +58,7 @@ def evaluate(
     """
     layers = layers or [deepest_layer(classifier.model, cases.load(0).inputs)]
     for name in layers:
-        named_layer(classifier.model, name)
+        _check_layer(classifier.model, name, cases.load(0).inputs)
     reference = _reference(reference, methods)
     known = groups(options.get("randomization_steps") or Settings.randomization_steps)
     reasons = {name: missing(known[name], cases) for name in known if metrics is None or name in metrics}
@@ -73,6 +73,15 @@ def evaluate(
     text = table(rows, chosen, reference, head(classifier, cases, settings), left_out, notes(bench))
     _write(out, text, done, rows, chosen)
     return text
+
+
+def _check_layer(model: nn.Module, name: str, example: torch.Tensor) -> None:
+    """Captum's methods, which are compared here, would take tokens for feature maps."""
+    if fitting_layer(model, name, example).reshape_transform is not None:
+        raise ValueError(
+            f"--layers: expected layers with feature maps (N, K, h, w), found {name}, whose features come last; name "
+            "another layer"
+        )
 
 
 def _reference(wanted: str | None, methods: Sequence[Method]) -> str:
@@ -122,20 +131,12 @@ def _identity(classifier: Classifier, cases: Cases, settings: Settings) -> dict[
     return {
         "version": __version__,
         "--model": classifier.name,
-        "--weights": _digest(classifier.model),
+        "--weights": weights_digest(classifier.model),
         "images": cases.kind,
         "images and targets": cases.digest(),
         "--masks": cases.mask_digest(),
         **options,
     }
-
-
-def _digest(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).float().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _measure_all(

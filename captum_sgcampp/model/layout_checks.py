@@ -70,7 +70,7 @@ def check_channels_first(root: object, layer: nn.Module, shape: Sequence[int], f
         from_images: whether the inputs are images or volumes and the layer has no such tensor. Then three dimensions
             count as tokens: one refusal too many is better than a map of `(N, 1, C)`.
     """
-    if (len(shape) == 3 and from_images) or _channels_come_last(root, layer, shape):
+    if (len(shape) == 3 and from_images) or channels_come_last(root, layer, shape):
         raise ValueError(
             f"layer: expected feature maps (N, K, *space), found {type(layer).__name__} with the "
             f"features last in shape {tuple(shape)}; give reshape_transform=TokenGrid() for tokens (N, T, C), "
@@ -78,7 +78,7 @@ def check_channels_first(root: object, layer: nn.Module, shape: Sequence[int], f
         )
 
 
-def _channels_come_last(root: object, layer: nn.Module, shape: Sequence[int]) -> bool:
+def channels_come_last(root: object, layer: nn.Module, shape: Sequence[int]) -> bool:
     """Judged by the layer itself. If its parameters do not tell (an MLP, a dropout), by the smallest module around it
     that holds an attention or a layer normalization, and no convolution."""
     if len(shape) < 3:

@@ -1,23 +1,23 @@
-"""Explanations of pictures: layers, methods, and the files that show them."""
+"""Explanations of pictures: layers, methods, and the picture that shows them."""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-import numpy as np
 import torch
-from captum.attr import LayerGradCam
 from PIL import Image
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
-from captum_sgcampp.functional.selection import selection_mask
+from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.layer_choice import deepest_layer, inner_layer, named_layer, noise_acts
+from captum_sgcampp.vision.grad_cam import grad_cam
+from captum_sgcampp.vision.layer_choice import ChosenLayer, chosen_layer, inner_layer, named_layer, noise_acts
 from captum_sgcampp.visualization import compare_maps
 
 METHODS = {
@@ -27,6 +27,14 @@ METHODS = {
 }
 # Maps (1, 1, h, w) by the method's title and the layer's name.
 Maps: TypeAlias = dict[tuple[str, str], Tensor]
+# The keywords `feature_maps` and `neurons` of `attribute`, as lists and slices, where something is selected.
+Selection: TypeAlias = Mapping[str, Any]
+# For every class and every layer, a map, and what its noisy samples tell.
+_Rows: TypeAlias = list[list[tuple[Tensor, SamplingStatistics | None]]]
+# Each class of a call holds its own sums of derivatives, 30 times the layer's size.
+MOST_CLASSES = 8
+# An effective sample size below this is hardly more than one sample.
+FEW_SAMPLES = 2
 
 
 @dataclass(frozen=True)
@@ -52,20 +60,49 @@ class Subject:
 class Noise:
     """Of Smooth Grad-CAM++: see `LayerSmoothGradCamPlusPlus.attribute`."""
 
-    nt_samples: int
+    nt_samples: int | Literal["auto"]
     noise_level: float
     seed: int
     show_progress: bool = False
 
 
+class Explained(NamedTuple):
+    """The map of one method at one layer.
+
+    Attributes:
+        maps: `(1, 1, h, w)`, after the papers' ReLU.
+        note: on it, in words.
+        nt_samples: how many noisy samples it took. None: a method without noise.
+    """
+
+    maps: Tensor
+    note: str
+    nt_samples: int | None
+
+
+# By the method's title and the layer's name.
+Results: TypeAlias = dict[tuple[str, str], Explained]
+
+
 def classified(classifier: Classifier, picture: Image.Image, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The model's input, `(1, C, H, W)`, and the probability of every class, `(classes,)`."""
+    """The model's input, `(1, C, H, W)`, and the probability of every class, `(classes,)`.
+
+    Raises:
+        ValueError: not one score for every class.
+        RuntimeError: scores that are not finite.
+    """
     inputs = classifier.prepare(picture).to(device)
     with torch.no_grad():
-        return inputs, classifier.probabilities(classifier.model(inputs))[0]
+        scores = classifier.model(inputs)
+    found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+    if found != (1, len(classifier.classes)):
+        raise ValueError(f"model: expected scores of shape (1, {len(classifier.classes)}), found {found}")
+    if not bool(torch.isfinite(scores).all()):
+        raise RuntimeError(f"model: expected finite scores, found NaN or infinity from {classifier.name}")
+    return inputs, classifier.probabilities(scores)[0]
 
 
-def suited_layers(model: nn.Module, subject: Subject, smooth: bool) -> tuple[list[str], list[str]]:
+def suited_layers(model: nn.Module, subject: Subject, smooth: bool) -> tuple[list[ChosenLayer], list[str]]:
     """The deepest layer, and an inner one where the noise changes only the scale there. And the reasons, in words.
 
     Args:
@@ -73,78 +110,165 @@ def suited_layers(model: nn.Module, subject: Subject, smooth: bool) -> tuple[lis
         subject: what is explained.
         smooth: whether Smooth Grad-CAM++ is among the methods.
     """
-    deepest = deepest_layer(model, subject.inputs)
-    reasons = [f"{deepest} (the deepest with maps larger than 1 x 1; --layer chooses another)"]
-    if not smooth or noise_acts(model, named_layer(model, deepest), subject.inputs, subject.target):
+    deepest = chosen_layer(model, subject.inputs)
+    name, transform = deepest.name, deepest.reshape_transform
+    reasons = [f"{name} (the deepest with maps larger than 1 x 1; --layer chooses another)"]
+    if not smooth or noise_acts(model, named_layer(model, name), subject.inputs, subject.target, transform):
         return [deepest], reasons
-    inner = inner_layer(model, subject.inputs, deepest)
-    beside = "" if inner is None else f"; {inner} is shown beside it"
+    inner = inner_layer(model, subject.inputs, name)
+    beside = "" if inner is None else f"; {inner.name} is shown beside it"
     reasons.append(
-        f"at {deepest} noise changes only the scale of the map, so Smooth Grad-CAM++ equals Grad-CAM++ "
+        f"at {name} noise changes only the scale of the map, so Smooth Grad-CAM++ equals Grad-CAM++ "
         f"there (as before global average pooling and a linear score){beside}"
     )
     return [deepest] if inner is None else [deepest, inner], reasons
 
 
 def explained(
-    model: nn.Module, layer: nn.Module, method: str, subject: Subject, noise: Noise, selection: Mapping[str, Any]
-) -> tuple[Tensor, str]:
-    """The map of one method, `(1, 1, h, w)`, and a note on it.
+    model: nn.Module,
+    layers: Sequence[ChosenLayer],
+    method: str,
+    subjects: Sequence[Subject],
+    noise: Noise,
+    selections: Mapping[tuple[int, str], Selection] | None = None,
+) -> dict[tuple[int, str], Explained]:
+    """The map of one method for every class of one picture at every layer, by the class index and the layer's name.
+
+    What has the same `reshape_transform` and the same selection is explained in one call, over the same noisy samples:
+    up to `MOST_CLASSES` classes at all layers.
 
     Args:
         model: of images.
-        layer: a module of it.
+        layers: what is explained.
         method: one of `METHODS`.
-        subject: what is explained.
+        subjects: classes of one picture.
         noise: of Smooth Grad-CAM++.
-        selection: the keywords `feature_maps` and `neurons` of `attribute`, where something is selected.
+        selections: by class index and layer's name. Missing ones: everything.
+
+    Raises:
+        RuntimeError: maps that are not finite.
     """
-    if method == "smooth-grad-cam++":
-        return _smooth_grad_cam_plus_plus(model, layer, subject, noise, selection)
-    plain = _grad_cam if method == "grad-cam" else _grad_cam_plus_plus
-    maps = plain(model, layer, subject, selection)
-    return maps, _size(maps)
+    found: dict[tuple[int, str], Explained] = {}
+    for call in _calls(model, layers, method, subjects, noise, selections or {}):
+        for (target, name), (maps, statistics) in call.maps(relu=True).items():
+            if not bool(torch.isfinite(maps).all()):
+                raise RuntimeError(f"model: expected finite maps, found NaN or infinity by {METHODS[method]} at {name}")
+            reason = "" if maps.any() else f", {call.reason_of_zeros(target, name)}"
+            note = f"{maps.shape[2]} x {maps.shape[3]}{reason}" + ("" if statistics is None else _words(statistics))
+            found[target, name] = Explained(maps, note, None if statistics is None else int(statistics.nt_samples))
+    return found
 
 
-def _grad_cam(model: nn.Module, layer: nn.Module, subject: Subject, selection: Mapping[str, Any]) -> Tensor:
-    # Captum's class has no selection, so select from its unsummed maps.
-    maps = LayerGradCam(model, layer).attribute(subject.inputs, subject.target, attr_dim_summation=False).detach()
-    mask = selection_mask(selection.get("feature_maps"), selection.get("neurons"), maps)
-    selected: Tensor = maps if mask is None else maps * mask
-    return selected.sum(1, keepdim=True).relu()
-
-
-def _grad_cam_plus_plus(model: nn.Module, layer: nn.Module, subject: Subject, selection: Mapping[str, Any]) -> Tensor:
-    method = LayerGradCamPlusPlus(model, layer)
-    maps: Tensor = method.attribute(subject.inputs, subject.target, relu_attributions=True, **selection)
-    return maps
-
-
-def _smooth_grad_cam_plus_plus(
-    model: nn.Module, layer: nn.Module, subject: Subject, noise: Noise, selection: Mapping[str, Any]
-) -> tuple[Tensor, str]:
-    maps, statistics = LayerSmoothGradCamPlusPlus(model, layer).attribute(
-        subject.inputs,
-        subject.target,
-        relu_attributions=True,
-        nt_samples=noise.nt_samples,
-        noise_level=noise.noise_level,
-        generator=torch.Generator().manual_seed(noise.seed),
-        show_progress=noise.show_progress,
-        return_statistics=True,
-        **selection,
-    )
-    note = (
-        f"{_size(maps)}, {noise.nt_samples} samples, standard error "
-        f"{100 * statistics.standard_error.item():.1f} % of the map, "
+def _words(statistics: SamplingStatistics) -> str:
+    count, error = int(statistics.nt_samples), statistics.standard_error.item()
+    size = statistics.effective_sample_size.item()
+    decided = size < min(FEW_SAMPLES, 0.75 * count)  # two samples of equal weight count as two
+    few = f", mostly one sample (effective sample size {size:.1f})" if count > 1 and decided else ""
+    return (
+        f", {count} sample{'' if count == 1 else 's'}{few}, standard error "
+        f"{'unknown' if math.isnan(error) else f'{100 * error:.1f} % of the map'}, "
         f"{100 * statistics.pole_weight_share.item():.1f} % of the weight from poles of alpha"
     )
-    return maps, note
 
 
-def _size(maps: Tensor) -> str:
-    height, width = maps.shape[2:]
-    return f"{height} x {width}{'' if maps.any() else ', all zero'}"
+@dataclass(frozen=True)
+class _Call:
+    """What is explained together: the same transform and selection."""
+
+    model: nn.Module
+    layers: tuple[ChosenLayer, ...]
+    method: str
+    inputs: Tensor
+    targets: tuple[int, ...]
+    noise: Noise
+    selection: Selection
+
+    def maps(self, relu: bool) -> dict[tuple[int, str], tuple[Tensor, SamplingStatistics | None]]:
+        """The map of every class at every layer, by the class index and the layer's name, and its statistics."""
+        runs: dict[str, Callable[[bool], _Rows]] = {
+            "grad-cam": self._grad_cam,
+            "grad-cam++": self._grad_cam_plus_plus,
+            "smooth-grad-cam++": self._smooth,
+        }
+        with warnings.catch_warnings():  # the note says it
+            warnings.filterwarnings("ignore", message="layer: expected tokens that the score depends on")
+            rows = runs[self.method](relu)
+        return {
+            (target, layer.name): one
+            for target, row in zip(self.targets, rows, strict=True)
+            for layer, one in zip(self.layers, row, strict=True)
+        }
+
+    def reason_of_zeros(self, target: int, name: str) -> str:
+        """Why a map is zero everywhere, in words."""
+        layers = tuple(layer for layer in self.layers if layer.name == name)
+        alone = _Call(self.model, layers, self.method, self.inputs, (target,), self.noise, self.selection)
+        ((before_relu, _),) = alone.maps(relu=False).values()
+        if before_relu.any():
+            return "all negative (the ReLU leaves nothing)"
+        return f"all zero (no {'' if self.method == 'grad-cam' else 'positive '}gradient)"
+
+    def _grad_cam(self, relu: bool) -> _Rows:
+        rows = grad_cam(
+            self.model,
+            self._modules(),
+            self.inputs,
+            self.targets,
+            reshape_transform=self.layers[0].reshape_transform,
+            relu_attributions=relu,
+            selection=self.selection,
+        )
+        return [[(maps, None) for maps in row] for row in rows]
+
+    def _grad_cam_plus_plus(self, relu: bool) -> _Rows:
+        method = LayerGradCamPlusPlus(self.model, self._modules(), reshape_transform=self.layers[0].reshape_transform)
+        rows: Any = method.attribute_targets(self.inputs, self.targets, relu_attributions=relu, **self.selection)
+        return [[(maps, None) for maps in row] for row in rows]
+
+    def _smooth(self, relu: bool) -> _Rows:
+        method = LayerSmoothGradCamPlusPlus(
+            self.model, self._modules(), reshape_transform=self.layers[0].reshape_transform
+        )
+        rows: Any = method.attribute_targets(
+            self.inputs,
+            self.targets,
+            relu_attributions=relu,
+            nt_samples=self.noise.nt_samples,
+            noise_level=self.noise.noise_level,
+            generator=torch.Generator().manual_seed(self.noise.seed),
+            show_progress=self.noise.show_progress,
+            return_statistics=True,
+            **self.selection,
+        )
+        return [list(zip(maps, statistics, strict=True)) for maps, statistics in rows]
+
+    def _modules(self) -> list[nn.Module]:
+        return [named_layer(self.model, layer.name) for layer in self.layers]
+
+
+def _calls(
+    model: nn.Module,
+    layers: Sequence[ChosenLayer],
+    method: str,
+    subjects: Sequence[Subject],
+    noise: Noise,
+    selections: Mapping[tuple[int, str], Selection],
+) -> Iterator[_Call]:
+    """As few calls as explain all classes at all layers."""
+    together: dict[Any, list[ChosenLayer]] = {}
+    chosen: dict[str, Selection] = {}
+    for layer in layers:
+        targets: dict[str, list[int]] = {}
+        for target in dict.fromkeys(subject.target for subject in subjects):
+            selection = selections.get((target, layer.name), {})
+            targets.setdefault(repr(selection), []).append(target)
+            chosen[repr(selection)] = selection
+        for key, same in targets.items():
+            for start in range(0, len(same), MOST_CLASSES):
+                some = tuple(same[start : start + MOST_CLASSES])
+                together.setdefault((layer.reshape_transform, key, some), []).append(layer)
+    for (_, key, same), group in together.items():
+        yield _Call(model, tuple(group), method, subjects[0].inputs, same, noise, chosen[key])
 
 
 def save_picture(path: Path, subjects: Sequence[Subject], rows: Sequence[Maps]) -> None:
@@ -154,12 +278,3 @@ def save_picture(path: Path, subjects: Sequence[Subject], rows: Sequence[Maps]) 
     with warnings.catch_warnings():  # letters that matplotlib's font lacks are drawn as boxes
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(path, dpi=150, bbox_inches="tight")
-
-
-def save_maps(folder: Path, subjects: Sequence[Subject], rows: Sequence[Maps]) -> None:
-    """Every map as a `.npy` file, named by picture, class, method and layer."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, (subject, row) in enumerate(zip(subjects, rows, strict=True)):
-        for (method, layer), values in row.items():
-            stem = f"{number:02d}_{Path(subject.name).stem}_{subject.target}_{method}_{layer}".replace(" ", "-")
-            np.save(folder / f"{stem}.npy", values[0, 0].cpu().numpy())

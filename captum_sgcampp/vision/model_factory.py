@@ -1,4 +1,4 @@
-"""The classifier from a user's own Python code: the option `--model-factory`."""
+"""The classifier that the options name: `--model` and `--weights`, or a user's own Python code by `--model-factory`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,38 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from captum_sgcampp.vision.classifiers import Classifier
+from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, load_classifier
 from captum_sgcampp.vision.images import classifier_input, shown_crop
 
 
+def chosen_classifier(model: str | None = None, weights: Path | None = None, factory: str | None = None) -> Classifier:
+    """The classifier that the options name, for every command.
+
+    Args:
+        model: `--model`, see `load_classifier`. None: the bundled one.
+        weights: `--weights`, a file for the torchvision model.
+        factory: `--model-factory WHERE:FUNCTION[=ARGUMENT]`. The file or module is executed.
+
+    Raises:
+        ValueError, TypeError, OSError: options that do not go together, or as `load_classifier` and
+            `classifier_from_factory`.
+    """
+    if factory is None:
+        return load_classifier(BUNDLED if model is None else model, weights)
+    for option, value in (("--model", model), ("--weights", weights)):
+        if value is not None:
+            raise ValueError(f"--model-factory: expected no {option} beside it, found {value}")
+    return classifier_from_factory(factory)
+
+
 def classifier_from_factory(text: str) -> Classifier:
-    """The classifier of the option `--model-factory WHERE:FUNCTION[=ARGUMENT]`."""
+    """The classifier of the option `--model-factory WHERE:FUNCTION[=ARGUMENT]`, in evaluation mode.
+
+    The function returns a module of inputs `(N, 3, 224, 224)`, normalized as for ImageNet, or a `Classifier`.
+    """
     made = _made(text)
     if isinstance(made, Classifier):
+        made.model.eval()
         return made
     if not isinstance(made, nn.Module):
         raise TypeError(f"--model-factory: expected a torch.nn.Module or a Classifier, found {type(made).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,8 @@ from safetensors.torch import save_file
 
 from captum_sgcampp import LayerSmoothGradCamPlusPlus
 from captum_sgcampp.bundled import CLASSES, draw_scene
-from captum_sgcampp.vision.classifiers import load_classifier, read_state
+from captum_sgcampp.vision.classifiers import load_classifier
+from captum_sgcampp.vision.weights_files import read_state
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_images_targets_methods_and_raw_maps(run: Any, tmp_path: Path) -> None:
         Image.fromarray(draw_scene(seed, classes=[1, 2]).image).save(tmp_path / name)
     status, out, err = run(
         "a b.png", "Ünï 图.png", "--target", "1", CLASSES[2].upper(), "top:2", "--method",
-        "grad-cam++", "smooth-grad-cam++", "--nt-samples", 3, "--noise-level", 0.1, "--seed", 5,
+        "grad-cam++", "smooth-grad-cam++", "--nt-samples", 3, "--noise-level", 0.1, "--seed", 5, "--model", "shapes",
         "--out", "x.jpg", "--save-maps", "maps",
     )  # fmt: skip
     assert (status, err) == (0, "")
@@ -124,6 +126,17 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["--out", "no/such/folder/x.png"], 3, "--out: expected"),
     (["--out", "x.doc"], 2, "--out: expected"),
     (["ok.png", "--model", "resnet999"], 2, "model: expected"),
+    (["ok.png", "--model", "resnet999"], 2, "(did you mean resnet"),
+    (["--layer", "feature.14"], 2, "(did you mean features.14"),
+    (
+        ["--layer", "classifier.2"],
+        2,
+        "a layer with feature maps of two spatial dimensions, found Linear",
+    ),
+    (["--model-factory", "own.py:load"], 2, "IMAGE: expected at least one image file for own.py:load"),
+    (["ok.png", "--model-factory", "own.py:load"], 3, "--model-factory: expected a Python file"),
+    (["ok.png", "--model-factory", "own.py:load", "--model", "vgg11"], 2, "expected no --model beside it, found vgg11"),
+    (["ok.png", "--model-factory", "own.py:load", "--weights", "x.pt"], 2, "expected no --weights beside it"),
     (["--model", "resnet18"], 2, "IMAGE: expected"),
     (["ok.png", "--model", "resnet18", "--weights", "none.pt"], 3, "weights: expected"),
     (["ok.png", "--model", "resnet18", "--weights", "text.png"], 2, "weights: expected"),
@@ -161,3 +174,61 @@ def test_pickles_with_code_in_them_are_not_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^weights: expected"):
         read_state(tmp_path / "evil.pt")
     assert not (tmp_path / "written").exists()
+
+
+def test_photographs_are_not_explained_with_shapes_unasked(run: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (50, 50)).save(tmp_path / "tiger.png")
+    status, _, err = run("tiger.png", "--method", "grad-cam")
+    assert status == 0 and err.count("\n") == 1
+    assert all(name in err for name in CLASSES) and "bundled network, which knows 8 shapes" in err and "--model" in err
+    assert run("tiger.png", "--method", "grad-cam", "--model", "shapes")[2] == ""
+
+
+FACTORY = """
+import torchvision
+from torch import nn
+
+def vit():
+    model = torchvision.models.VisionTransformer(224, 56, 2, 2, 16, 32, num_classes=7)
+    nn.init.normal_(model.heads.head.weight)
+    return model
+"""
+LAST = "encoder.layers.encoder_layer_1.ln_1"
+
+
+def test_a_users_transformer_is_explained_at_its_tokens(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(FACTORY)
+    Image.effect_noise((300, 260), 60).convert("RGB").save(tmp_path / "x.png")
+    own = ["--model-factory", "own.py:vit"]
+    options = ["x.png", *own, "--target", "class 3", "--nt-samples", 2]
+    status, out, err = run(*options, "--save-maps", "maps")
+    assert (status, err) == (0, "") and f"layer: {LAST} (" in out and out.count(f", {LAST}: 4 x 4") == 3
+    entries = json.loads((tmp_path / "maps" / "manifest.json").read_text())["maps"]
+    assert [(entry["shape"], entry["class"]) for entry in entries] == [([4, 4], "class 3")] * 3
+    named = ["--layer", "encoder.layers.encoder_layer_0", "--neurons", "0:2,:", "--feature-maps", 1]
+    status, out, _ = run(*options, *named)
+    assert status == 0 and out.count("encoder_layer_0: 4 x 4") == 3
+    status, out, _ = run("--list-layers", *own)
+    lines = out.splitlines()
+    assert status == 0 and [line.split()[0] for line in lines if "(default)" in line] == [LAST]
+    assert ["conv_proj", "16", "4", "x", "4", "both", "signs"] in [line.split() for line in lines]
+
+
+def test_samples_until_sure(run: Any) -> None:
+    status, out, err = run("--nt-samples", "auto", "--method", "smooth-grad-cam++")
+    assert (status, err) == (0, "") and " samples, standard error " in out
+
+
+def test_listing_layers_writes_nothing(run: Any, tmp_path: Path) -> None:
+    status, out, err = run("--list-layers")
+    assert (status, err) == (0, "") and "features.14 " in out and "(default)" in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_of_nan_give_no_picture(run: Any, tmp_path: Path) -> None:
+    state = torchvision.models.squeezenet1_1(weights=None, num_classes=5).state_dict()
+    torch.save({**state, "features.0.bias": torch.full((64,), torch.nan)}, tmp_path / "nan.pt")
+    Image.new("RGB", (50, 50)).save(tmp_path / "ok.png")
+    status, _, err = run("ok.png", "--model", "squeezenet1_1", "--weights", "nan.pt", "--method", "grad-cam")
+    assert status == 2 and err.endswith("found NaN or infinity in features.0.bias\n") and err.count("\n") == 1
+    assert not (tmp_path / "explanation.png").exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 
 from captum_sgcampp.evaluation import evaluate
 from captum_sgcampp.evaluation.cases import scene_cases
@@ -45,3 +47,15 @@ def test_without_choices_all_metrics_that_the_images_allow_are_measured(
 def test_a_method_that_is_not_measured_is_no_reference(classifier: Any, cases: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--reference: expected one of random, found 'edges'"):
         evaluate(classifier, cases, chosen_methods(["random"], [2], [0.1]), tmp_path, reference="edges")
+
+
+def test_layers_of_tokens_are_refused(tmp_path: Path) -> None:
+    """`captum.attr.LayerGradCam` would take the tokens for feature maps, without a word."""
+    vit = torchvision.models.VisionTransformer(128, 32, 2, 2, 16, 32, num_classes=8).eval()
+    torch.nn.init.normal_(vit.heads.head.weight)
+    classifier = replace(load_classifier(), model=vit)
+    cases = scene_cases(classifier, 1, 0, torch.device("cpu"))
+    for layers in (None, ["encoder.ln"]):
+        with pytest.raises(ValueError, match=r"^--layers: expected .* found encoder\..*, whose features come last"):
+            evaluate(classifier, cases, chosen_methods(["grad-cam"], [2], [0.1]), tmp_path, layers=layers)
+    assert not list(tmp_path.iterdir())

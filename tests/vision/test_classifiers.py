@@ -94,3 +94,22 @@ def test_classes_of_the_bundled_network_do_not_exclude_each_other() -> None:
     assert torch.equal(classifier.probabilities(torch.zeros(1, 8)), torch.full((1, 8), 0.5))
     assert classifier.prepare(noise(300, 260)).shape == (1, 3, 128, 128)
     assert classifier.show(noise(300, 260)).size == (128, 128)
+
+
+@pytest.mark.parametrize(("target", "near"), [("hart", "heart"), ("trianglle", "triangle")])
+def test_a_misspelled_class_gets_the_nearest_names(target: str, near: str) -> None:
+    with pytest.raises(ValueError, match=rf"^target: expected .*found {target!r} \(did you mean .*{near}.*\?\)$"):
+        load_classifier().class_index(target)
+
+
+def test_a_name_of_two_classes_is_refused_unless_its_case_tells(without_download: None) -> None:
+    """ImageNet has the dog Cardigan and the garment cardigan."""
+    classifier = load_classifier("resnet18")
+    assert classifier.class_index("Cardigan") == 264 and classifier.class_index("cardigan") == 474
+    with pytest.raises(ValueError, match=r"^target: expected the name of one class, found 'CARDIGAN' for \[264, 474\]"):
+        classifier.class_index("CARDIGAN")
+
+
+def test_a_misspelled_model_gets_the_nearest_names() -> None:
+    with pytest.raises(ValueError, match=r"found 'resnet51' \(did you mean .*resnet50.*\?\)$"):
+        load_classifier("resnet51")

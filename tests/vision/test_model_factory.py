@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from torchvision.models import ResNet18_Weights
+from safetensors.torch import save_file
+from torchvision.models import ResNet18_Weights, squeezenet1_1
 
-from captum_sgcampp.vision.model_factory import classifier_from_factory
+from captum_sgcampp.vision.model_factory import chosen_classifier, classifier_from_factory
 
 CODE = """\
 from PIL import Image
@@ -21,7 +22,9 @@ def load(width="4"):
     return nn.Sequential(nn.Conv2d(3, int(width), 9, 8), nn.ReLU(), *pooled)
 
 def whole():
-    return load_classifier()
+    made = load_classifier()
+    made.model.train()
+    return made
 
 def nothing():
     return 3
@@ -63,7 +66,8 @@ def test_without_an_argument_the_functions_name_is_the_models(folder: Path) -> N
 
 
 def test_a_function_may_give_a_classifier_of_its_own(folder: Path) -> None:
-    assert classifier_from_factory("own_models.py:whole").name == "shapes"
+    classifier = classifier_from_factory("own_models.py:whole")
+    assert classifier.name == "shapes" and not classifier.model.training
 
 
 @pytest.mark.parametrize(
@@ -85,3 +89,13 @@ def test_a_function_may_give_a_classifier_of_its_own(folder: Path) -> None:
 def test_mistakes_are_named(folder: Path, text: str, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=f"^--model-factory: {message}"):
         classifier_from_factory(text)
+
+
+def test_one_function_finds_the_classifier_that_the_options_name(folder: Path) -> None:
+    assert chosen_classifier().name == chosen_classifier("shapes").name == "shapes"
+    assert chosen_classifier(factory="own_models.py:load=6").name == "6"
+    save_file(squeezenet1_1(weights=None, num_classes=5).state_dict(), folder / "mine.safetensors")
+    assert len(chosen_classifier("squeezenet1_1", folder / "mine.safetensors").classes) == 5
+    for options in ({"model": "shapes"}, {"weights": Path("x.pt")}):
+        with pytest.raises(ValueError, match=f"^--model-factory: expected no --{next(iter(options))} beside it, found"):
+            chosen_classifier(factory="own_models.py:load", **options)
