@@ -53,7 +53,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="results: a new folder, or that of the run to go on with",
     )
-    add("--model", default="shapes", metavar="NAME", help="shapes (bundled, default) or a torchvision model")
+    add("--model", metavar="NAME", help="shapes (bundled, default) or a torchvision model")
     add("--weights", type=Path, metavar="FILE", help="state dict, .safetensors or .pt (default: torchvision's own)")
     add(
         "--model-factory",

@@ -20,11 +20,11 @@ from captum_sgcampp.dataset.columns import Row, arrays
 from captum_sgcampp.dataset.explain import Plan, explained_rows
 from captum_sgcampp.dataset.options import Options
 from captum_sgcampp.dataset.targets import Targets
-from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, load_classifier, usable_device
+from captum_sgcampp.vision.classifiers import Classifier, usable_device
 from captum_sgcampp.vision.identity import model_identity
 from captum_sgcampp.vision.images import decode_image, read_image
-from captum_sgcampp.vision.layer_choice import deepest_layer, named_layer
-from captum_sgcampp.vision.model_factory import classifier_from_factory
+from captum_sgcampp.vision.layer_choice import chosen_layer, fitting_layer
+from captum_sgcampp.vision.model_factory import chosen_classifier
 
 
 @dataclass
@@ -58,13 +58,14 @@ class Attributor:
 
     Args:
 
-        model (str or Classifier): `"shapes"` (bundled), the name of a torchvision model, or a `Classifier`.
-                    Default: `"shapes"`
+        model (str or Classifier, optional): `"shapes"` (bundled), the name of a torchvision model, or a `Classifier`.
+                    Default: None, `"shapes"` unless a factory is given
         weights (path, optional): State dict of the torchvision model. Default: None, torchvision's own
         model_factory (str, optional): `WHERE:FUNCTION[=ARGUMENT]` in place of `model`: a Python file or module, which
                     is executed, and a function of it that gives a module or a `Classifier`.
                     Default: None
-        layers (sequence of str): Names of modules. Default: (), the deepest layer with maps
+        layers (sequence of str): Names of modules, among them those of transformers, whose tokens are brought to maps.
+                    Default: (), the deepest layer with maps
         targets (sequence of str): Class names or numbers; or one of `"top"`, `"top:3"` (the most probable ones),
                     `"column:target"` (each image brings its own, in the column `target` of the batch).
                     Default: `("top",)`
@@ -89,7 +90,7 @@ class Attributor:
 
     def __init__(
         self,
-        model: str | Classifier = BUNDLED,
+        model: str | Classifier | None = None,
         *,
         weights: str | os.PathLike[str] | None = None,
         model_factory: str | None = None,
@@ -104,16 +105,10 @@ class Attributor:
         self.classifier = _classifier(model, weights, model_factory)
         self._memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.classifier.model.to(self.device, memory_format=self._memory_format)  # type: ignore[call-overload]
-        example = self._inputs(Image.new("RGB", (96, 64)))
-        for name in layers:
-            named_layer(self.classifier.model, name)
-        self.plan = Plan(
-            self.classifier,
-            tuple(layers) or (deepest_layer(self.classifier.model, example),),
-            None,
-            Targets(self.classifier, tuple(targets)),
-            self.options,
-        )
+        example = self._inputs(Image.new("RGB", (96, 64))).to(self.device)
+        network = self.classifier.model
+        chosen = [fitting_layer(network, name, example) for name in layers] or [chosen_layer(network, example)]
+        self.plan = Plan(self.classifier, tuple(chosen), Targets(self.classifier, tuple(targets)), self.options)
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, NDArray[Any]]:
         """The rows of all images of a batch.
@@ -176,7 +171,7 @@ class Attributor:
         """All that changes the maps of an image, as JSON can hold it."""
         return {
             "model": self.classifier.name,
-            "layers": list(self.plan.layers),
+            "layers": [layer.name for layer in self.plan.layers],
             "targets": list(self.plan.targets.words),
             "channels_last": self._memory_format is torch.channels_last,
             **asdict(self.options),
@@ -237,12 +232,12 @@ def picture(image: Any, name: str) -> Image.Image | Tensor:
     )
 
 
-def _classifier(model: str | Classifier, weights: str | os.PathLike[str] | None, factory: str | None) -> Classifier:
+def _classifier(
+    model: str | Classifier | None, weights: str | os.PathLike[str] | None, factory: str | None
+) -> Classifier:
     if isinstance(model, Classifier):
         return model
-    if factory is not None:
-        return classifier_from_factory(factory)
-    return load_classifier(model, None if weights is None else Path(weights))
+    return chosen_classifier(model, None if weights is None else Path(weights), factory)
 
 
 def _of_equal_shape(images: Sequence[Prepared]) -> list[list[int]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from captum.attr import LayerGradCam
 from torch import Generator, Tensor, nn
 
 from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
@@ -20,6 +19,8 @@ from captum_sgcampp.dataset.targets import Targets
 from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
 from captum_sgcampp.model.layout_checks import ReshapeTransform
 from captum_sgcampp.vision.classifiers import Classifier
+from captum_sgcampp.vision.grad_cam import grad_cam
+from captum_sgcampp.vision.layer_choice import ChosenLayer
 
 
 @dataclass(frozen=True)
@@ -28,30 +29,42 @@ class Plan:
 
     Attributes:
         classifier: the model.
-        layers: names of its modules.
-        reshape_transform: for all layers, see `LayerGradCamPlusPlus`.
+        layers: of it.
         targets: the classes.
         options: the rest.
     """
 
     classifier: Classifier
-    layers: tuple[str, ...]
-    reshape_transform: ReshapeTransform | None
+    layers: tuple[ChosenLayer, ...]
     targets: Targets
     options: Options
 
-    @property
-    def modules(self) -> list[nn.Module]:
-        """The layers."""
-        return [self.classifier.model.get_submodule(name) for name in self.layers]
-
 
 @dataclass(frozen=True)
-class _Found:
-    """What one method gives at one layer: for each target a map `(N, 1, h, w)` and the statistics of the noise."""
+class _Call:
+    """What one explanation gets: layers that share a `reshape_transform`, and the model whose outputs are the chosen
+    classes."""
 
-    maps: Sequence[Tensor]
-    statistics: Sequence[SamplingStatistics | None]
+    options: Options
+    scores: ChosenScores
+    layers: tuple[ChosenLayer, ...]
+    inputs: Tensor
+    outputs: range
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        return [self.scores.model.get_submodule(layer.name) for layer in self.layers]
+
+    @property
+    def reshape_transform(self) -> ReshapeTransform | None:
+        return self.layers[0].reshape_transform
+
+
+class _Found(NamedTuple):
+    """What one method gives at one layer for one class: maps `(N, 1, h, w)`, and the statistics of the noise."""
+
+    maps: Tensor
+    statistics: SamplingStatistics | None = None
 
 
 def explained_rows(plan: Plan, inputs: Tensor, own: Sequence[int]) -> list[list[Row]]:
@@ -63,15 +76,24 @@ def explained_rows(plan: Plan, inputs: Tensor, own: Sequence[int]) -> list[list[
         own: the class that each image brings, where the targets ask for it.
     """
     scores: ChosenScores | None = None
-    found: dict[tuple[str, str], _Found] = {}
+    found: dict[tuple[str, str], list[_Found]] = {}  # for every class, by method and layer
     for method in plan.options.methods:
-        choose = partial(_chosen, plan, own, None if scores is None else scores.targets)
-        scores = ChosenScores(plan.classifier.model, len(inputs), choose)
-        for layer, of_layer in zip(plan.layers, _METHODS[method](plan, scores, inputs), strict=True):
-            found[method, layer] = of_layer
+        for layers in _of_equal_transform(plan.layers):
+            choose = partial(_chosen, plan, own, None if scores is None else scores.targets)
+            scores = ChosenScores(plan.classifier.model, len(inputs), choose)
+            call = _Call(plan.options, scores, layers, inputs, range(plan.targets.count))
+            for layer, of_layer in zip(layers, zip(*_METHODS[method](call), strict=True), strict=True):
+                found[method, layer.name] = list(of_layer)
     assert scores is not None and scores.logits is not None and scores.targets is not None
     heads = _heads(plan, scores.logits, scores.targets)
     return [_rows(plan, found, number, head, inputs) for number, head in enumerate(heads)]
+
+
+def _of_equal_transform(layers: Sequence[ChosenLayer]) -> list[tuple[ChosenLayer, ...]]:
+    groups: dict[ReshapeTransform | None, list[ChosenLayer]] = {}
+    for layer in layers:
+        groups.setdefault(layer.reshape_transform, []).append(layer)
+    return [tuple(group) for group in groups.values()]
 
 
 def _chosen(plan: Plan, own: Sequence[int], known: Tensor | None, logits: Tensor) -> Tensor:
@@ -79,32 +101,31 @@ def _chosen(plan: Plan, own: Sequence[int], known: Tensor | None, logits: Tensor
     return plan.targets.chosen(logits, own) if known is None else known
 
 
-def _grad_cam(plan: Plan, scores: ChosenScores, inputs: Tensor) -> list[_Found]:
-    if plan.reshape_transform is not None:
-        raise ValueError("methods: expected grad-cam++ or smooth-grad-cam++ for layers of tokens, found grad-cam")
-    scores(inputs)
-    assert scores.targets is not None
-    columns = range(scores.targets.shape[1])
-    found = []
-    for layer in plan.modules:
-        method = LayerGradCam(scores, layer)
-        maps = [method.attribute(inputs, c, relu_attributions=plan.options.relu).detach() for c in columns]
-        found.append(_Found(maps, [None for _ in columns]))
-    return found
+def _grad_cam(call: _Call) -> list[list[_Found]]:
+    """For every class and every layer."""
+    maps = grad_cam(
+        call.scores,
+        call.modules,
+        call.inputs,
+        call.outputs,
+        reshape_transform=call.reshape_transform,
+        relu_attributions=call.options.relu,
+    )
+    return [[_Found(one) for one in of_class] for of_class in maps]
 
 
-def _grad_cam_plus_plus(plan: Plan, scores: ChosenScores, inputs: Tensor) -> list[_Found]:
-    method = LayerGradCamPlusPlus(scores, plan.modules, reshape_transform=plan.reshape_transform)
-    results: Any = method.attribute_targets(inputs, _columns(plan), relu_attributions=plan.options.relu)
-    return [_Found(maps, [None] * len(maps)) for maps in zip(*results, strict=True)]
+def _grad_cam_plus_plus(call: _Call) -> list[list[_Found]]:
+    method = LayerGradCamPlusPlus(call.scores, call.modules, reshape_transform=call.reshape_transform)
+    maps: Any = method.attribute_targets(call.inputs, call.outputs, relu_attributions=call.options.relu)
+    return [[_Found(one) for one in of_class] for of_class in maps]
 
 
-def _smooth_grad_cam_plus_plus(plan: Plan, scores: ChosenScores, inputs: Tensor) -> list[_Found]:
-    options = plan.options
-    method = LayerSmoothGradCamPlusPlus(scores, plan.modules, reshape_transform=plan.reshape_transform)
+def _smooth_grad_cam_plus_plus(call: _Call) -> list[list[_Found]]:
+    options = call.options
+    method = LayerSmoothGradCamPlusPlus(call.scores, call.modules, reshape_transform=call.reshape_transform)
     results: Any = method.attribute_targets(
-        inputs,
-        _columns(plan),
+        call.inputs,
+        call.outputs,
         relu_attributions=options.relu,
         nt_samples=options.nt_samples,
         noise_level=float(options.noise_level),
@@ -113,8 +134,7 @@ def _smooth_grad_cam_plus_plus(plan: Plan, scores: ChosenScores, inputs: Tensor)
         generator=Generator().manual_seed(options.seed),
         return_statistics=True,
     )
-    of_targets = [zip(*result, strict=True) for result in results]  # of each target the maps and statistics by layer
-    return [_Found(*zip(*layer, strict=True)) for layer in zip(*of_targets, strict=True)]
+    return [list(map(_Found, *of_class)) for of_class in results]
 
 
 _METHODS = {
@@ -122,11 +142,6 @@ _METHODS = {
     "grad-cam++": _grad_cam_plus_plus,
     "smooth-grad-cam++": _smooth_grad_cam_plus_plus,
 }
-
-
-def _columns(plan: Plan) -> list[int]:
-    """The outputs of `ChosenScores`."""
-    return list(range(plan.targets.count))
 
 
 def _heads(plan: Plan, logits: Tensor, targets: Tensor) -> list[list[Row]]:
@@ -147,19 +162,22 @@ def _heads(plan: Plan, logits: Tensor, targets: Tensor) -> list[list[Row]]:
 
 
 def _rows(
-    plan: Plan, found: Mapping[tuple[str, str], _Found], number: int, heads: Sequence[Row], inputs: Tensor
+    plan: Plan,
+    found: Mapping[tuple[str, str], Sequence[_Found]],
+    number: int,
+    heads: Sequence[Row],
+    inputs: Tensor,
 ) -> list[Row]:
-    """The rows of one image: for every class all methods at all layers."""
+    """The rows of one image: for every class all layers by all methods."""
     height, width = inputs.shape[2:]
     common = {"seed": plan.options.seed, "device": device_name(inputs.device)}
     common |= {"input_height": height, "input_width": width}
     rows = []
     for column, head in enumerate(heads):
-        for (method, layer), of_layer in found.items():
-            noise = _noise(plan.options, of_layer.statistics[column], number)
-            rows.append(
-                {**head, "layer": layer, "method": method, **common, **noise, **_map(of_layer.maps[column][number, 0])}
-            )
+        for (method, layer), of_classes in found.items():
+            maps, statistics = of_classes[column]
+            noise, values = _noise(plan.options, statistics, number), _map(maps[number, 0])
+            rows.append({**head, "layer": layer, "method": method, **common, **noise, **values})
     return rows
 
 
