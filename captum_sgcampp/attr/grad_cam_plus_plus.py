@@ -34,8 +34,8 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
     Give the model's logits, not its probabilities. A model in training mode with batch normalization or dropout is
     refused, since its rows depend on each other or on chance.
 
-    One explanation runs at a time in a process, so threads do not make it faster. Processes do: `captum-sgcampp attribute
-    --workers` for a data set.
+    One explanation runs at a time in a process, so threads do not make it faster. Processes do, as in
+    `captum-sgcampp attribute --workers`.
 
     Sources: Chattopadhay et al., *Grad-CAM++*, https://arxiv.org/abs/1710.11063 (eqs 5, 6, 10 to 19; softmax: 22 to
     24).

@@ -36,8 +36,8 @@ class LayerSmoothGradCamPlusPlus(LayerCamPlusPlus):
     After averaging, alpha can have poles: positions where its denominator is near 0 and alpha leaves [0, 1/2].
     `return_statistics=True` tells how much of the weight comes from them.
 
-    One explanation runs at a time in a process, so threads do not make it faster. Processes do: `captum-sgcampp attribute
-    --workers` for a data set.
+    One explanation runs at a time in a process, so threads do not make it faster. Processes do, as in
+    `captum-sgcampp attribute --workers`.
 
     Sources: Omeiza et al., *Smooth Grad-CAM++*, https://arxiv.org/abs/1908.01224; Smilkov et al., *SmoothGrad*,
     https://arxiv.org/abs/1706.03825.
