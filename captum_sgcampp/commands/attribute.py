@@ -137,7 +137,7 @@ def run(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
     )
     files = dataset.open(arguments.out)
-    print(f"{len(files)} rows in {arguments.out}, {len(files.errors())} of them errors")
+    print(f"{len(files)} rows in {arguments.out}, {files.error_count()} of them errors")
 
 
 def _report(finished: int, parts: int) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
+from captum_sgcampp.dataset.columns import TYPES
 from captum_sgcampp.storage.parts import checked
 from captum_sgcampp.storage.run_folder import existing_run
 
@@ -89,17 +90,28 @@ class MapFiles(Dataset[dict[str, Any]]):
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows as an Arrow table, whose `to_pandas` gives a data frame. `columns`: some of them. None: all."""
-        names = self._ends and _read(self._parts[0]).column_names
-        wanted = list(names or []) if columns is None else list(columns)
-        return pa.concat_tables([_read(path).select(wanted) for path in self._parts])
+        if not self._parts:
+            raise ValueError("folder: expected at least one finished part, found none")
+        wanted = None if columns is None else list(columns)
+        return pa.concat_tables([pq.read_table(checked(path), columns=wanted) for path in self._parts])
 
     def errors(self) -> pa.Table:
         """The images without maps, and why."""
         rows = self.table(["image", "path", "error"])
         return rows.filter(pc.is_valid(rows["error"]))
 
+    def error_count(self) -> int:
+        """How many rows hold an error, from the footers of the parts alone."""
+        return sum(map(_error_count, self._parts))
+
     def _without_errors(self) -> list[int]:
         return [row for row, known in enumerate(self.table(["error"])["error"].is_null().to_pylist()) if known]
+
+
+def _error_count(path: Path) -> int:
+    footer, column = pq.read_metadata(path), list(TYPES).index("error")
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    return sum(group.num_rows - group.column(column).statistics.null_count for group in groups)
 
 
 def _row_count(path: Path) -> int:

@@ -88,6 +88,7 @@ def test_bad_images_are_rows_with_errors(folder: Path, tmp_path: Path, factory: 
     files = dataset.open(tmp_path / "out")
     errors = files.errors().to_pylist()
     assert [row["image"] for row in errors] == ["a/00.png", "b/empty.jpg"] and len(files) == 13
+    assert files.error_count() == 2
     assert files.maps().shape == (11, 1, 16, 16) and files[0]["map"] is None
     with pytest.raises(ValueError, match=r"row 0 with the error .ImageError"):
         files.maps([0])
