@@ -1,10 +1,11 @@
-"""The command `explain`: its arguments, and what they select."""
+"""The command `explain`: what its arguments stand for."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, box_to_neurons
 from captum_sgcampp.bundled import draw_scene
+from captum_sgcampp.commands.outputs import check_map_folder, check_pictures, page_paths
+from captum_sgcampp.storage.printable import printable
+from captum_sgcampp.storage.progress import progress
 from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, load_classifier, usable_device
 from captum_sgcampp.vision.explanations import (
     METHODS,
@@ -26,123 +30,113 @@ from captum_sgcampp.vision.explanations import (
     save_picture,
     suited_layers,
 )
-from captum_sgcampp.vision.images import read_image
+from captum_sgcampp.vision.images import ImageError, read_image
 from captum_sgcampp.vision.layer_choice import named_layer
+from captum_sgcampp.vision.places import Place, box_in_crop
 
 # The scene without arguments: two stars, a heart and a ring. The stars are explained.
 DEMO_SEED, DEMO_CLASSES, DEMO_TARGET = 7, (3, 3, 6, 5), "star"
-
-DESCRIPTION = """\
-Explain what an image classifier sees: the image, Grad-CAM, Grad-CAM++ and Smooth Grad-CAM++ side by side.
-
-Without arguments it explains a scene of the bundled generator with the bundled network (eight classes of shapes).
-With --model it explains your images with a classification network of torchvision.
-"""
-
-EPILOG = """\
-exit status: 0 done; 1 the model failed; 2 an argument does not fit; 3 a file cannot be read or written.
-
-examples:
-  captum-sgcampp explain
-  captum-sgcampp explain cat.jpg dog.png --model squeezenet1_1 --weights squeezenet.safetensors --target top:2
-  captum-sgcampp explain --target star --feature-maps top:3 --out star.png
-  captum-sgcampp explain cat.jpg --model resnet50 --layer layer3 --box 60,40,160,140
-"""
+ROWS = 12  # of one picture
 
 
-def add_to(commands: Any) -> None:
-    """Add the command to a parser's commands."""
-    parser = commands.add_parser(
-        "explain",
-        help="explain images",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    _add_model_arguments(parser)
-    _add_method_arguments(parser)
-    _add_output_arguments(parser)
-    parser.set_defaults(run=run)
+def run(arguments: argparse.Namespace) -> int:
+    """Read, explain, write the pictures and print what was done.
 
-
-def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files (default: a bundled scene)")
-    parser.add_argument(
-        "--model", default=BUNDLED, metavar="NAME", help=f"{BUNDLED} (bundled, default) or a torchvision model"
-    )
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FILE",
-        help="state dict, .safetensors or .pt (default: torchvision's own, downloaded)",
-    )
-    parser.add_argument(
-        "--layer", metavar="NAME", help="module to explain, as layer4 or features.9 (default: the deepest one)"
-    )
-    parser.add_argument(
-        "--target",
-        nargs="+",
-        metavar="CLASS",
-        help="class numbers or names, or top or top:K for the most probable (default: top)",
-    )
-    parser.add_argument("--device", default="cpu", help="torch device, as cuda (default: cpu)")
-
-
-def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS), help="methods (default: all)")
-    parser.add_argument("--nt-samples", type=int, default=25, metavar="N", help="noisy samples (default: 25)")
-    parser.add_argument(
-        "--noise-level", type=float, default=0.15, metavar="F", help="sigma as a share of the range (default: 0.15)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the noise and scene (default: 0)")
-    parser.add_argument(
-        "--feature-maps", nargs="+", metavar="K", help="only these feature maps: numbers, or top:K by weight"
-    )
-    parser.add_argument("--neurons", metavar="R0:R1,C0:C1", help="only these rows and columns of the layer")
-    parser.add_argument("--box", metavar="X0,Y0,X1,Y1", help="only this box, in pixels of the picture that is shown")
-
-
-def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out", type=Path, default=Path("explanation.png"), metavar="FILE", help="picture (default: explanation.png)"
-    )
-    parser.add_argument(
-        "--save-maps", type=Path, metavar="FOLDER", help="also write every map as a .npy file into this folder"
-    )
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Read, explain, write the picture and print what was done."""
-    pictures = _pictures(arguments)
-    _check_outputs(arguments)
+    Returns:
+        The exit status: that of an error if some of the images could not be read.
+    """
+    targets = arguments.target or (["top"] if arguments.images else [DEMO_TARGET])
+    pages = _checked_outputs(arguments, targets)
     classifier = load_classifier(arguments.model, arguments.weights)
     device = usable_device(arguments.device)
     classifier.model.to(device)
-    targets = arguments.target or (["top"] if arguments.images else [DEMO_TARGET])
-    subjects = [s for name, picture in pictures for s in _subjects(classifier, name, picture, targets, device)]
-    layers = _layers(classifier.model, subjects[0], arguments)
-    rows = [_maps(classifier.model, subject, layers, arguments) for subject in subjects]
-    save_picture(arguments.out, subjects, rows)
-    print(f"wrote {arguments.out}")
-    if arguments.save_maps:
-        save_maps(arguments.save_maps, subjects, rows)
-        print(f"wrote {sum(map(len, rows))} maps into {arguments.save_maps}")
+    unread: list[Path] = []
+    rows = _rows(classifier, _subjects_of_all(classifier, targets, device, arguments, unread), arguments)
+    note = f"feature maps {', '.join(arguments.feature_maps)}" if arguments.feature_maps else ""
+    saved = 0
+    for page in pages:
+        if some := list(islice(rows, ROWS)):
+            save_picture(page, *zip(*some, strict=True), cmap=arguments.cmap, note=note)
+            print(f"wrote {printable(str(page))}")
+            saved += sum(len(maps) for _, maps, _ in some)
+    if arguments.save_maps and saved:
+        print(f"wrote {saved} maps into {printable(str(arguments.save_maps))}")
+    if unread:
+        raise OSError(f"{len(unread)} of {len(arguments.images)} images could not be read")
+    return 0
 
 
-def _pictures(arguments: argparse.Namespace) -> list[tuple[str, Image.Image]]:
-    if arguments.images:
-        return [(path.name, read_image(path)) for path in arguments.images]
-    if arguments.model != BUNDLED:
+def _checked_outputs(arguments: argparse.Namespace, targets: Sequence[str]) -> list[Path]:
+    """The files of the picture, once nothing is in the way."""
+    images = arguments.images
+    if not images and arguments.model != BUNDLED:
         raise ValueError(f"IMAGE: expected at least one image file for {arguments.model}, found none")
-    return [("bundled scene", Image.fromarray(draw_scene(DEMO_SEED + arguments.seed, classes=DEMO_CLASSES).image))]
+    classes = sum(int(target[4:]) if target.startswith("top:") else 1 for target in targets)
+    pages = page_paths(arguments.out, max(1, len(images)) * classes, ROWS)
+    check_pictures(pages, images, arguments.overwrite)
+    if arguments.save_maps:
+        check_map_folder(arguments.save_maps, arguments.overwrite)
+    if images and not any(path.exists() for path in images):
+        read_image(images[0])  # the error says what is the matter
+    return pages
 
 
-def _check_outputs(arguments: argparse.Namespace) -> None:
-    if not arguments.out.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--out: expected an existing folder, found none at {arguments.out.parent}")
-    known = {".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp", ".tif", ".tiff"}
-    if arguments.out.suffix.lower() not in known:
-        raise ValueError(f"--out: expected a file name that ends in one of {sorted(known)}, found {arguments.out.name}")
+def _subjects_of_all(
+    classifier: Classifier,
+    targets: Sequence[str],
+    device: torch.device,
+    arguments: argparse.Namespace,
+    unread: list[Path],
+) -> Iterator[tuple[Subject, Place | None]]:
+    """Every picture and class, one picture at a time. Those that cannot be read are named and left out."""
+    with progress(max(1, len(arguments.images)), "image", bar=False) as advance:
+        for path in arguments.images or [None]:
+            try:
+                found = _subjects_of(classifier, path, targets, device, arguments)
+            except (OSError, ImageError) as error:
+                if path is None or len(arguments.images) == 1:
+                    raise
+                print(f"captum-sgcampp: error: {printable(str(error))}", file=sys.stderr)
+                unread.append(path)
+            else:
+                yield from found
+            advance(1)
+
+
+def _subjects_of(
+    classifier: Classifier,
+    path: Path | None,
+    targets: Sequence[str],
+    device: torch.device,
+    arguments: argparse.Namespace,
+) -> list[tuple[Subject, Place | None]]:
+    """The classes of one picture. Of the picture itself only what the model sees is kept."""
+    if path is None:
+        name = "bundled scene"
+        picture = Image.fromarray(draw_scene(DEMO_SEED + arguments.seed, classes=DEMO_CLASSES).image)
+    else:
+        name, picture = printable(path.name), read_image(path)
+    place = Place(neurons=arguments.neurons) if arguments.neurons else None
+    if arguments.box:
+        box, is_cut = box_in_crop(arguments.box, picture.size, classifier.show)
+        place = Place(box=box)
+        if is_cut:
+            print(f"{name}: the model sees only a part of --box")
+    return [(subject, place) for subject in _subjects(classifier, name, picture, targets, device)]
+
+
+def _rows(
+    classifier: Classifier, subjects: Iterable[tuple[Subject, Place | None]], arguments: argparse.Namespace
+) -> Iterator[tuple[Subject, Maps, Place | None]]:
+    """The maps of every subject. They are also written, if that is wanted."""
+    layers: list[str] = []
+    for number, (subject, place) in enumerate(subjects):
+        layers = layers or _layers(classifier.model, subject, arguments)
+        box = None if place is None else place.box
+        maps = _maps(classifier.model, subject, layers, argparse.Namespace(**{**vars(arguments), "box": box}))
+        if arguments.save_maps:
+            save_maps(arguments.save_maps, number, subject, maps)
+        yield subject, maps, place
 
 
 def _subjects(
@@ -200,18 +194,15 @@ def _selection(model: nn.Module, layer: nn.Module, subject: Subject, arguments: 
     """The keywords `feature_maps` and `neurons` of `attribute`."""
     if not (arguments.feature_maps or arguments.neurons or arguments.box):
         return {}
-    if arguments.neurons and arguments.box:
-        raise ValueError("--neurons: expected --neurons or --box, found both")
     method = LayerGradCamPlusPlus(model, layer)
     shape = method.attribute(subject.inputs, subject.target, attr_dim_summation=False).shape  # type: ignore[union-attr]
     selection: dict[str, Any] = {}
     if arguments.feature_maps:
         selection["feature_maps"] = _feature_maps(arguments.feature_maps, method, subject, shape[1])
     if arguments.neurons:
-        selection["neurons"] = _slices(arguments.neurons)
+        selection["neurons"] = arguments.neurons
     if arguments.box:
-        box = _numbers("--box", arguments.box, 4)
-        selection["neurons"] = box_to_neurons(box, subject.inputs.shape[2:], shape[2:])
+        selection["neurons"] = box_to_neurons(arguments.box, subject.inputs.shape[2:], shape[2:])
     return selection
 
 
@@ -224,25 +215,6 @@ def _feature_maps(texts: Sequence[str], method: LayerGradCamPlusPlus, subject: S
             found = ", ".join(f"{i} ({w:.3g})" for i, w in zip(indices[0].tolist(), weights[0].tolist(), strict=True))
             print(f"  feature maps with the largest Grad-CAM++ weights: {found}")
             chosen += indices[0].tolist()
-        elif text.isdigit():
-            chosen.append(int(text))
         else:
-            raise ValueError(f"--feature-maps: expected numbers or top:K, found {text!r}")
+            chosen.append(int(text))
     return chosen
-
-
-def _slices(text: str) -> tuple[slice, ...]:
-    try:
-        return tuple(slice(*(int(bound) if bound else None for bound in part.split(":"))) for part in text.split(","))
-    except (ValueError, TypeError):
-        raise ValueError(f"--neurons: expected slices as 2:5,3:7, found {text!r}") from None
-
-
-def _numbers(option: str, text: str, count: int) -> list[float]:
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count:
-        raise ValueError(f"{option}: expected {count} numbers as 10,20,90,80, found {text!r}")
-    return numbers

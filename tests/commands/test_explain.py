@@ -73,7 +73,7 @@ def test_selection_of_feature_maps_and_of_a_box(run: Any, tmp_path: Path) -> Non
     for path in (tmp_path / "maps").glob("*.npy"):
         values = np.load(path)
         assert not values[:, values.shape[1] // 2 :].any()
-    assert run("--neurons", "0:2,:", "--method", "grad-cam++")[0] == 0
+    assert run("--neurons", "0:2,:", "--method", "grad-cam++", "--overwrite")[0] == 0
 
 
 @pytest.mark.slow
@@ -108,19 +108,34 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["--target", "top:0"], 2, "--target: expected"),
     (["--target", "top:many"], 2, "--target: expected"),
     (["--layer", "nowhere"], 2, "--layer: expected"),
-    (["--nt-samples", "0"], 2, "nt_samples: expected"),
-    (["--nt-samples", "three"], 2, "invalid int"),
-    (["--noise-level", "-1"], 2, "noise_level: expected"),
-    (["--noise-level", "nan"], 2, "noise_level: expected"),
-    (["--method", "lime"], 2, "invalid choice"),
+    (["--nt-samples", "0"], 2, "--nt-samples: expected auto or"),
+    (["--nt-samples", "three"], 2, "--nt-samples: expected auto or"),
+    (["--noise-level", "-1"], 2, "--noise-level: expected"),
+    (["--noise-level", "nan"], 2, "--noise-level: expected"),
+    (["--seed", "-1"], 2, "--seed: expected"),
+    (["--seed", "1e3"], 2, "--seed: expected"),
+    (["--cmap", "virids"], 2, "--cmap: expected a color map of matplotlib as viridis, found 'virids' (did you mean v"),
+    (["--out", "x" * 300 + ".png"], 3, "--out: expected a path that can be written"),
+    (["--out", "text.png/x.png"], 3, "--out: expected an existing folder"),
+    (["--out", "folder.png"], 3, "--out: expected a regular file"),
+    (["--out", "/dev/full"], 2, "--out: expected a file name"),
+    (["--save-maps", "text.png"], 3, "--save-maps: expected a folder"),
+    (["--save-maps", "text.png/maps"], 3, "--save-maps: expected a folder"),
+    (["--save-maps", "y" * 300], 3, "--save-maps: expected a path"),
+    (["--targ", "star"], 2, "unrecognized arguments: --targ"),
+    (["--method", "grad-cam+"], 2, "--method: expected one of grad-cam, grad-cam++, smooth-grad-cam++, found 'grad-c"),
     (["--feature-maps", "1000"], 2, "feature_maps: expected"),
     (["--feature-maps", "top:1000"], 2, "--feature-maps: expected"),
     (["--feature-maps", "all"], 2, "--feature-maps: expected"),
-    (["--neurons", "1:2"], 2, "neurons: expected"),
+    (["--neurons", "1:2"], 2, "--neurons: expected"),
+    (["--neurons", "1,2"], 2, "--neurons: expected"),
+    (["--neurons", "50:60,0:5"], 2, "neurons: expected"),
     (["--neurons", "a:b,c:d"], 2, "--neurons: expected"),
     (["--box", "1,2,3"], 2, "--box: expected"),
-    (["--box", "5,5,900,900"], 2, "box: expected"),
-    (["--box", "0,0,9,9", "--neurons", "0:1,0:1"], 2, "--neurons: expected"),
+    (["--box", "5,5,900,900"], 2, "--box: expected a box in the picture of 128 x 128"),
+    (["--box", "9,0,5,5"], 2, "--box: expected 0 <= X0 < X1"),
+    (["--box", "0,0,nan,5"], 2, "--box: expected 4 numbers"),
+    (["--box", "0,0,9,9", "--neurons", "0:1,0:1"], 2, "--neurons: not allowed with argument --box"),
     (["--out", "no/such/folder/x.png"], 3, "--out: expected"),
     (["--out", "x.doc"], 2, "--out: expected"),
     (["ok.png", "--model", "resnet999"], 2, "model: expected"),
@@ -132,15 +147,16 @@ WRONG: list[tuple[list[str], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize("arguments, status, message", WRONG, ids=[" ".join(case[0]) for case in WRONG])
+@pytest.mark.parametrize("arguments, status, message", WRONG, ids=[" ".join(case[0])[:40] for case in WRONG])
 def test_mistakes_give_one_line_and_their_exit_status(
     run: Any, tmp_path: Path, arguments: list[str], status: int, message: str
 ) -> None:
     (tmp_path / "text.png").write_text("no image")
     Image.new("RGB", (50, 50)).save(tmp_path / "ok.png")
+    (tmp_path / "folder.png").mkdir()
     found, _, err = run(*arguments)
     assert found == status and message in err
-    assert "Traceback" not in err
+    assert "Traceback" not in err and err.count("\n") == 1
     assert not (tmp_path / "explanation.png").exists()
 
 

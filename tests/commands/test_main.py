@@ -15,7 +15,13 @@ import captum_sgcampp
 PACKAGE = Path(captum_sgcampp.__file__).parent
 
 
-@pytest.mark.parametrize(("arguments", "message"), [(["explode"], "invalid choice"), ([], "COMMAND")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["explian"], "COMMAND: expected one of explain, evaluate, found 'explian' (did you mean explain?)"),
+        ([], "COMMAND"),
+    ],
+)
 def test_a_command_must_be_named(command: Any, arguments: list[str], message: str) -> None:
     status, _, err = command(*arguments)
     assert status == 2 and message in err and "Traceback" not in err
