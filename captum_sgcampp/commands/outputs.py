@@ -42,9 +42,7 @@ def _check_file(path: Path, inputs: Iterable[Path], overwrite: bool) -> None:
     if path.exists() and not path.is_file():
         raise OSError(f"--out: expected a regular file, found a folder or a device at {name}")
     if not overwrite:
-        raise FileExistsError(
-            f"--out: expected a new file, found {name}; choose another with --out, or add --overwrite"
-        )
+        raise FileExistsError(f"--out: expected a new file, found {name}; choose another, or add --overwrite")
 
 
 def check_map_folder(folder: Path, overwrite: bool) -> None:

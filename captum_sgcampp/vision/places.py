@@ -13,9 +13,6 @@ from torch import Tensor
 
 from captum_sgcampp.functional.selection import box_to_neurons
 
-# Rounded down with 0, 1/3 and 2/3 added, a level becomes lower by 1/6 in the mean.
-LEVEL_BIAS = -1 / 6
-
 
 @dataclass(frozen=True)
 class Place:
@@ -81,14 +78,14 @@ def _scale(axis: int, size: tuple[int, int], show: Callable[[Image.Image], Image
     """
     levels = np.linspace(0, 255, size[axis])
     # Three roundings, of which the mean is finer than one.
-    line = np.stack([np.minimum(levels + third, 255) for third in (0, 1 / 3, 2 / 3)], axis=-1).astype(np.uint8)
+    line = np.stack([np.rint(levels + third) for third in (-1 / 3, 0, 1 / 3)], axis=-1).astype(np.uint8)
     ramp = Image.fromarray(line[None] if axis == 0 else line[:, None]).resize(size, Image.Resampling.NEAREST)
     shown: np.ndarray[Any, Any] = np.asarray(show(ramp), dtype=np.float64).mean(axis=(axis, 2))
     limit = len(shown)
     if size[axis] == 1:
         return 0.0, 1 / limit, limit
     middle = slice(limit // 4, limit - limit // 4)  # at the borders, enlarged pictures repeat their last pixel
-    coordinates = (shown - LEVEL_BIAS) * (size[axis] - 1) / 255 + 0.5
+    coordinates = shown * (size[axis] - 1) / 255 + 0.5
     step, offset = np.polyfit(np.arange(limit)[middle] + 0.5, coordinates[middle], 1)
     return float(offset), float(step), limit
 

@@ -49,20 +49,20 @@ def test_what_the_model_does_not_see_is_cut_off_and_told() -> None:
 
 def test_small_boxes_of_large_pictures_are_found() -> None:
     found, _ = box_in_crop((2000, 1500, 2004, 1504), (4000, 3000), shown_crop)
-    scale = 256 / 3000
-    assert found == pytest.approx((112, 112, 112 + 4 * scale, 112 + 4 * scale), abs=0.1)
+    left, scale = 58, 256 / 3000  # 341 x 256 before the crop
+    assert found == pytest.approx((2000 * 341 / 4000 - left, 112, 2004 * 341 / 4000 - left, 112 + 4 * scale), abs=0.1)
 
 
 @pytest.mark.parametrize(
     ("box", "message"),
     [
-        ((0, 0, 301, 100), r"^--box: expected a box in the picture of 300 x 200 pixels, found 0,0,301,100"),
-        ((0, 0, 20, 100), r"^--box: expected a box that meets what the model sees \(63,13,238,188\), found 0,0,20,100"),
+        ((0, 0, 301, 100), r"^--box: expected a box in the picture of 300 x 300 pixels, found 0,0,301,100"),
+        ((0, 0, 10, 100), r"^--box: expected a box that meets what the model sees \(19,19,281,281\), found 0,0,10"),
     ],
 )
 def test_boxes_outside_are_refused(box: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        box_in_crop(box, (300, 200), shown_crop)
+        box_in_crop(box, (300, 300), shown_crop)
 
 
 def test_a_picture_of_one_column_is_seen_whole() -> None:
