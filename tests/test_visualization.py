@@ -118,3 +118,24 @@ def test_selected_neurons_are_outlined_on_the_image() -> None:
     y = [value for line in lines for value in line.get_ydata()]
     assert (min(x), max(x), min(y), max(y)) == (9.5, 19.5, 4.5, 14.5)
     assert figure.axes[0].get_title() == "4 selected neurons"
+
+
+@pytest.mark.parametrize("title", [r"$\frac{1}$", "cost $5 and $6", "\x1b[31m", "\udcff"])
+def test_titles_are_shown_as_they_are(title: str) -> None:
+    figure = compare_maps(photo(), {title: torch.rand(4, 4)}, titles=title)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn(figure)
+    assert all("\x1b" not in axis.get_title() for axis in figure.axes)
+
+
+def test_selected_neurons_are_seen_on_white_and_on_black() -> None:
+    neurons = torch.zeros(4, 6, dtype=torch.bool)
+    neurons[1:3, 2:4] = True
+    for level in (0, 255):
+        plain, outlined = (
+            drawn(show_neurons(Image.new("RGB", (30, 20), (level,) * 3), torch.zeros(4, 6), mask))
+            for mask in (torch.zeros_like(neurons), neurons)
+        )
+        panel = np.abs(plain[80:].astype(int) - outlined[80:])[:, : plain.shape[1] // 2, :3]
+        assert panel.max() > 200

@@ -19,7 +19,7 @@ from captum_sgcampp.commands.arguments import (
     USAGE_ERROR,
     Parser,
 )
-from captum_sgcampp.commands.terminal import Terminated, robust_streams, terminable
+from captum_sgcampp.commands.terminal import Terminated, ended_at_once, robust_streams, terminable
 from captum_sgcampp.storage.printable import printable
 
 
@@ -50,14 +50,15 @@ def _status(arguments: Namespace) -> int:
     except (RuntimeError, MemoryError) as error:
         return _complain(error, FAILURE)
     except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
+        return _complain("interrupted before all was done", INTERRUPTED)
     except Terminated:
-        return _complain("terminated", TERMINATED)
+        return _complain("terminated before all was done", TERMINATED)
 
 
 def _run(arguments: Namespace) -> int:
     """Import the command, which takes seconds, and run it."""
-    command = import_module(f"captum_sgcampp.commands.{arguments.command}")
+    with ended_at_once():
+        command = import_module(f"captum_sgcampp.commands.{arguments.command}")
     return command.run(arguments) or DONE
 
 

@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, NoReturn, TextIO, cast
 
 from captum_sgcampp.storage.printable import printable
@@ -78,17 +78,36 @@ def _fill_descriptors() -> None:
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
-    """In the block SIGTERM raises `Terminated`, as SIGINT raises `KeyboardInterrupt`: unfinished files are removed."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+def handled(handlers: Mapping[int, Callable[[int, object], None]]) -> Iterator[None]:
+    """In the block these functions handle signals, but those that the process was told to ignore."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGTERM, _terminate)
+    before = {number: signal.getsignal(number) for number in handlers}
+    for number, handler in handlers.items():
+        if before[number] in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in handlers:
+            signal.signal(number, before[number])
 
 
-def _terminate(*_: object) -> NoReturn:
+def terminable() -> AbstractContextManager[None]:
+    """In the block SIGTERM raises `Terminated`, as SIGINT raises `KeyboardInterrupt`: unfinished files are removed."""
+    return handled({signal.SIGTERM: _terminate})
+
+
+def ended_at_once() -> AbstractContextManager[None]:
+    """In the block both signals end the process where it stands: for imports, in which an exception may end up in C++,
+    and which write nothing."""
+    return handled({signal.SIGINT: _end, signal.SIGTERM: _end})
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
     raise Terminated
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    os._exit(128 + number)

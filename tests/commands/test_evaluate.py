@@ -298,6 +298,16 @@ def test_wrong_arguments_are_named(
     assert found == status and message in err and "Traceback" not in err
 
 
+def test_files_of_others_are_not_replaced(run: Any, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "table.md").write_text("mine")
+    status, _, err = run("--scenes", 1, "--out", "own")
+    assert status == 3 and "--out: expected a new folder or one of this command, found table.md" in err
+    status, _, err = run(photos, "--out", photos)
+    assert status == 2 and "--out: expected another folder than those that are read" in err
+    assert len(list(photos.iterdir())) == 5
+
+
 def test_file_names_that_are_no_classes_are_refused(run: Any, photos: Path) -> None:
     (photos / "cat.png").write_bytes((photos / "0000.png").read_bytes())
     status, _, err = run(photos, "--target-from-name")

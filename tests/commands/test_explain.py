@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import weakref
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -11,12 +13,15 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import save_file
 
 from captum_sgcampp import LayerSmoothGradCamPlusPlus
 from captum_sgcampp.bundled import CLASSES, draw_scene
+from captum_sgcampp.commands import explain
 from captum_sgcampp.vision.classifiers import load_classifier, read_state
+from captum_sgcampp.vision.images import read_image
 
 
 @pytest.fixture
@@ -98,6 +103,104 @@ def test_a_real_network_and_photograph(run: Any, zoo: ModuleType, tmp_path: Path
     )  # fmt: skip
     assert (status, err) == (0, "")
     assert "tiger: 0.9" in out
+
+
+HOSTILE = [
+    r"$\frac{1}$.png",
+    "cost $5 and $6.png",
+    "\x1b[31mred.png",
+    "two\nlines.png",
+    "gnp.\u202etac.png",
+    "\udcff.png",
+]
+
+
+def test_file_names_are_shown_and_never_obeyed(run: Any, tmp_path: Path) -> None:
+    for name in HOSTILE:
+        Image.fromarray(draw_scene(1).image).save(tmp_path / "image.png")
+        (tmp_path / "image.png").rename(tmp_path / name)
+    status, out, err = run(*HOSTILE, "--method", "grad-cam", "--save-maps", "maps")
+    assert (status, err) == (0, "")
+    lines = [line.partition(": ")[0] for line in out.splitlines() if "%" not in line and not line.startswith(" ")]
+    shown = [r"$\frac{1}$.png", "cost $5 and $6.png", r"\x1b[31mred.png", r"two\nlines.png", r"gnp.\u202etac.png"]
+    assert [line for line in lines if line.endswith("g")] == [*shown, r"\udcff.png", "wrote explanation.png"]
+    assert all(path.name.isprintable() for path in (tmp_path / "maps").iterdir())
+    assert len(list((tmp_path / "maps").iterdir())) == len(HOSTILE)
+
+
+def test_many_rows_go_into_several_pictures_and_unreadable_images_are_named(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explain, "ROWS", 2)
+    for number in range(4):
+        Image.fromarray(draw_scene(number).image).save(tmp_path / f"{number}.png")
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:999])
+    images = [f"{number}.png" for number in range(4)]
+    status, _, err = run(*images, "absent.png", "--method", "grad-cam", "--out", "e.png")
+    assert status == 3
+    complaints = err.splitlines()
+    assert "1.png" in complaints[0] and "absent.png" in complaints[1] and len(complaints) == 3
+    assert complaints[2] == "captum-sgcampp: error: 2 of 5 images could not be read"
+    assert sorted(path.name for path in tmp_path.glob("e*")) == ["e-01.png", "e-02.png"]
+    assert Image.open(tmp_path / "e-01.png").height > 1.5 * Image.open(tmp_path / "e-02.png").height
+    assert run(*images, "--out", "e.png")[0] == 3
+
+
+def test_pictures_are_let_go_once_their_crop_is_kept(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[Image.Image]] = []
+    most = 0
+
+    def read(path: Path) -> Image.Image:
+        nonlocal most
+        picture = read_image(path)
+        alive.append(weakref.ref(picture))
+        most = max(most, sum(reference() is not None for reference in alive))
+        return picture
+
+    monkeypatch.setattr(explain, "read_image", read)
+    for number in range(4):
+        Image.fromarray(draw_scene(number).image).resize((256, 256)).save(tmp_path / f"{number}.png")
+    assert run(*(f"{number}.png" for number in range(4)), "--method", "grad-cam")[0] == 0
+    assert len(alive) == 4 and most == 1
+
+
+def test_files_that_are_there_are_kept(run: Any, tmp_path: Path) -> None:
+    Image.fromarray(draw_scene(0).image).save(tmp_path / "image.png")
+    before = (tmp_path / "image.png").read_bytes()
+    quick = ("image.png", "--method", "grad-cam")
+    status, _, err = run(*quick, "--out", "image.png", "--overwrite")
+    assert status == 2 and "--out: expected another file than those that are read" in err
+    assert (tmp_path / "image.png").read_bytes() == before
+    assert run(*quick)[0] == 0
+    status, _, err = run(*quick)
+    assert status == 3 and "--out: expected a new file" in err and "--overwrite" in err
+    assert run(*quick, "--overwrite")[0] == 0
+
+
+def test_a_full_disk_gives_one_line_and_leaves_no_part(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(self: Figure, path: Path, **options: Any) -> None:
+        Path(path).write_bytes(b"part")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", fill)
+    status, _, err = run("--method", "grad-cam")
+    assert status == 3 and "No space left on device" in err and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_picture_tells_what_was_selected(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: figures.append(self) or Path(path).touch())
+    quick = ("--method", "grad-cam++", "--cmap", "viridis", "--feature-maps", "top:2", "5", "--overwrite")
+    assert run(*quick, "--box", "0,0,64,128")[0] == 0
+    picture, attribution, bar = figures[-1].axes
+    assert attribution.get_title() == "Grad-CAM++\nfeatures.14\nfeature maps top:2, 5"
+    assert picture.patches[0].get_bbox().bounds == pytest.approx((-0.5, -0.5, 64, 128), abs=0.1)
+    assert attribution.lines and bar.collections[0].get_cmap().name == "viridis"
+    assert run(*quick, "--neurons", "0:2,0:3")[0] == 0
+    assert len(figures[-1].axes[0].lines) == len(figures[-1].axes[1].lines) == 10
 
 
 WRONG: list[tuple[list[str], int, str]] = [
