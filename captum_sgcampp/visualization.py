@@ -15,9 +15,10 @@ from captum.attr import LayerAttribution
 from captum.attr import visualization as captum_visualization
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 from torch import Tensor
 
@@ -28,9 +29,10 @@ Picture: TypeAlias = Image.Image | np.ndarray[Any, Any] | Tensor
 # What `visualize_image_attr` gets unless the caller says otherwise.
 OPTIONS: dict[str, Any] = {"method": "blended_heat_map", "sign": "positive", "cmap": "jet", "alpha_overlay": 0.5}
 INCHES = 2.6  # side of a panel
+BAR_INCHES = 0.7  # height of the color bar with its words
 TITLE_SIZE = 9
 # Of what is selected: white on dark pictures and black on light ones.
-BORDER: dict[str, Any] = {"linewidth": 1.5, "path_effects": [withStroke(linewidth=3, foreground="black")]}
+BORDER: dict[str, Any] = {"linewidth": 1.5, "path_effects": [Stroke(linewidth=3, foreground="black"), Normal()]}
 
 
 def compare_maps(
@@ -176,8 +178,11 @@ def draw_title(axis: Axes, text: str) -> None:
 
 def draw_color_bar(figure: Figure, cmap: str = OPTIONS["cmap"]) -> None:
     """Below the panels: which colors stand for which share of a map's largest value."""
+    figure.set_figheight(figure.get_figheight() + BAR_INCHES)
+    places = [(axis, axis.get_subplotspec()) for axis in figure.axes]
+    panels = [axis for axis, place in places if place is not None and place.is_last_row()]
     bar = figure.colorbar(
-        ScalarMappable(cmap=cmap), ax=figure.axes, location="bottom", shrink=0.35, aspect=30, fraction=0.05
+        ScalarMappable(cmap=cmap), ax=panels, location="bottom", shrink=0.35, aspect=30, fraction=0.05
     )
     bar.set_ticks([0, 0.5, 1], labels=["0", "half", "largest"], fontsize=TITLE_SIZE - 2)
     bar.set_label("value of the map", fontsize=TITLE_SIZE - 1)
@@ -204,6 +209,7 @@ def draw_outline(axis: Axes, neurons: Tensor, size: Sequence[int]) -> None:
     """The border of the selected neurons. The layer's neurons tile the image."""
     mask = neurons.detach().cpu().numpy().astype(float)
     height, width = size[0] / mask.shape[0], size[1] / mask.shape[1]
+    segments = []
     for row, column in zip(*np.nonzero(mask), strict=True):
         top, left = row * height - 0.5, column * width - 0.5
         edges = {
@@ -214,7 +220,8 @@ def draw_outline(axis: Axes, neurons: Tensor, size: Sequence[int]) -> None:
         }
         for (i, j), (x, y) in edges.items():
             if not (0 <= i < mask.shape[0] and 0 <= j < mask.shape[1] and mask[i, j]):
-                axis.plot(x, y, scalex=False, scaley=False, color="white", **BORDER)
+                segments.append(list(zip(x, y, strict=True)))
+    axis.add_collection(LineCollection(segments, colors="white", capstyle="projecting", **BORDER), autolim=False)
 
 
 def _shown_part(attribution: np.ndarray[Any, Any], sign: str) -> np.ndarray[Any, Any]:

@@ -122,17 +122,21 @@ def neurons(text: str) -> tuple[slice, ...]:
 def feature_map(text: str) -> str:
     """A number, or `top:K`."""
     number = text.removeprefix("top:")
-    if not (number.isascii() and number.isdigit()) or (text != number and int(number) < 1):
-        raise argparse.ArgumentTypeError(f"expected a number, or top:K with K of at least 1, found {text!r}")
-    return text
+    if _is_number(number) and (text == number or int(number) > 0):
+        return text
+    raise argparse.ArgumentTypeError(f"expected a number, or top:K with K of at least 1, found {text!r}")
 
 
 def target(text: str) -> str:
     """A class, `top` or `top:K`."""
     number = text.removeprefix("top:")
-    if text != number and (not (number.isascii() and number.isdigit()) or int(number) < 1):
-        raise argparse.ArgumentTypeError(f"expected top:K with K of at least 1, found {text!r}")
-    return text
+    if text == number or (_is_number(number) and int(number) > 0):
+        return text
+    raise argparse.ArgumentTypeError(f"expected top:K with K of at least 1, found {text!r}")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 6  # no layer and no model has as many
 
 
 def colormap(text: str) -> str:
