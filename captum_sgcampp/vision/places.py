@@ -52,8 +52,9 @@ def box_in_crop(
 
     Examples::
 
-        >>> box_in_crop((100, 0, 300, 200), (400, 200), lambda picture: picture.crop((100, 0, 300, 200)))[0]
-        (0.0, 0.0, 200.0, 200.0)
+        >>> box, is_cut = box_in_crop((100, 0, 300, 200), (400, 200), lambda picture: picture.crop((80, 0, 320, 200)))
+        >>> [round(side) for side in box], is_cut
+        ([20, 0, 220, 200], False)
     """
     if box[2] > size[0] or box[3] > size[1]:
         raise ValueError(f"--box: expected a box in the picture of {size[0]} x {size[1]} pixels, found {_text(box)}")

@@ -308,6 +308,17 @@ def test_files_of_others_are_not_replaced(run: Any, photos: Path, tmp_path: Path
     assert len(list(photos.iterdir())) == 5
 
 
+def test_file_names_of_any_bytes_are_measured(run: Any, photos: Path, tmp_path: Path) -> None:
+    for old, new in (("0000", "\udcff"), ("0002", "\x1b[31m"), ("0003", "two\nlines, quoted")):
+        (photos / f"{old}.png").rename(photos / f"{new}.png")
+    arguments = (photos, "--methods", "random", "--metrics", "sparseness", "--out", "out")
+    for _ in range(2):
+        status, out, err = run(*arguments)
+        assert (status, err) == (0, "") and "\x1b" not in out
+    names = {row["image"] for row in read_csv(tmp_path / "out" / "images.csv")}
+    assert names == {r"\udcff.png", r"\x1b[31m.png", r"two\nlines, quoted.png", "0005.png", "0006.png"}
+
+
 def test_file_names_that_are_no_classes_are_refused(run: Any, photos: Path) -> None:
     (photos / "cat.png").write_bytes((photos / "0000.png").read_bytes())
     status, _, err = run(photos, "--target-from-name")
