@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     device = usable_device(arguments.device)
     classifier.model.to(device)
     unread: list[Path] = []
-    rows = _rows(classifier, _subjects_of_all(classifier, targets, device, arguments, unread), arguments)
+    rows = _rows(classifier, _pictures(classifier, targets, device, arguments, unread), arguments)
     note = f"feature maps {', '.join(arguments.feature_maps)}" if arguments.feature_maps else ""
     saved = 0
     for page in pages:
-        if some := list(islice(rows, ROWS)):
+        if some := list(itertools.islice(rows, ROWS)):
             save_picture(page, *zip(*some, strict=True), cmap=arguments.cmap, note=note)
             print(f"wrote {printable(str(page))}")
             saved += sum(len(maps) for _, maps, _ in some)
@@ -81,36 +81,36 @@ def _checked_outputs(arguments: argparse.Namespace, targets: Sequence[str]) -> l
     return pages
 
 
-def _subjects_of_all(
+def _pictures(
     classifier: Classifier,
     targets: Sequence[str],
     device: torch.device,
     arguments: argparse.Namespace,
     unread: list[Path],
-) -> Iterator[tuple[Subject, Place | None]]:
-    """Every picture and class, one picture at a time. Those that cannot be read are named and left out."""
+) -> Iterator[tuple[list[Subject], Place | None]]:
+    """The classes of every picture, one picture at a time. Those that cannot be read are named and left out."""
     with progress(max(1, len(arguments.images)), "image", bar=False) as advance:
         for path in arguments.images or [None]:
             try:
-                found = _subjects_of(classifier, path, targets, device, arguments)
+                found = _picture(classifier, path, targets, device, arguments)
             except (OSError, ImageError) as error:
                 if path is None or len(arguments.images) == 1:
                     raise
                 print(f"captum-sgcampp: error: {printable(str(error))}", file=sys.stderr)
                 unread.append(path)
             else:
-                yield from found
+                yield found
             advance(1)
 
 
-def _subjects_of(
+def _picture(
     classifier: Classifier,
     path: Path | None,
     targets: Sequence[str],
     device: torch.device,
     arguments: argparse.Namespace,
-) -> list[tuple[Subject, Place | None]]:
-    """The classes of one picture. Of the picture itself only what the model sees is kept."""
+) -> tuple[list[Subject], Place | None]:
+    """The classes of one picture and the place that its maps show. Only what the model sees of it is kept."""
     if path is None:
         name = "bundled scene"
         picture = Image.fromarray(draw_scene(DEMO_SEED + arguments.seed, classes=DEMO_CLASSES).image)
@@ -122,21 +122,24 @@ def _subjects_of(
         place = Place(box=box)
         if is_cut:
             print(f"{name}: the model sees only a part of --box")
-    return [(subject, place) for subject in _subjects(classifier, name, picture, targets, device)]
+    return list(_subjects(classifier, name, picture, targets, device)), place
 
 
 def _rows(
-    classifier: Classifier, subjects: Iterable[tuple[Subject, Place | None]], arguments: argparse.Namespace
+    classifier: Classifier, pictures: Iterable[tuple[list[Subject], Place | None]], arguments: argparse.Namespace
 ) -> Iterator[tuple[Subject, Maps, Place | None]]:
-    """The maps of every subject. They are also written, if that is wanted."""
+    """The maps of every class of every picture. They are also written, if that is wanted."""
     layers: list[str] = []
-    for number, (subject, place) in enumerate(subjects):
-        layers = layers or _layers(classifier.model, subject, arguments)
-        box = None if place is None else place.box
-        maps = _maps(classifier.model, subject, layers, argparse.Namespace(**{**vars(arguments), "box": box}))
-        if arguments.save_maps:
-            save_maps(arguments.save_maps, number, subject, maps)
-        yield subject, maps, place
+    numbers = itertools.count()
+    for subjects, place in pictures:
+        layers = layers or _layers(classifier.model, subjects[0], arguments)
+        # Where it is given, the box is another one in every picture.
+        own = argparse.Namespace(**{**vars(arguments), "box": None if place is None else place.box})
+        for subject in subjects:
+            maps = _maps(classifier.model, subject, layers, own)
+            if arguments.save_maps:
+                save_maps(arguments.save_maps, next(numbers), subject, maps)
+            yield subject, maps, place
 
 
 def _subjects(
