@@ -14,16 +14,25 @@ import torch
 from captum.attr import LayerAttribution
 from captum.attr import visualization as captum_visualization
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 from torch import Tensor
+
+from captum_sgcampp.storage.printable import printable
 
 Picture: TypeAlias = Image.Image | np.ndarray[Any, Any] | Tensor
 
 # What `visualize_image_attr` gets unless the caller says otherwise.
 OPTIONS: dict[str, Any] = {"method": "blended_heat_map", "sign": "positive", "cmap": "jet", "alpha_overlay": 0.5}
 INCHES = 2.6  # side of a panel
+BAR_INCHES = 0.7  # height of the color bar with its words
 TITLE_SIZE = 9
+# Of what is selected: white on dark pictures and black on light ones.
+BORDER: dict[str, Any] = {"linewidth": 1.5, "path_effects": [Stroke(linewidth=3, foreground="black"), Normal()]}
 
 
 def compare_maps(
@@ -42,7 +51,7 @@ def compare_maps(
                     integers from 0 to 255 or floats from 0 to 1.
         maps (mapping of str to Tensor, or sequence of them): Maps by title: `(h, w)`, `(1, h, w)` or
                     `(1, 1, h, w)`, upsampled bilinearly to the image.
-        titles (str or sequence of str, optional): Title of each image.
+        titles (str or sequence of str, optional): Title of each image. It is shown as it is: `$` begins no formula.
                     Default: nothing
         **options (Any, optional): For `captum.attr.visualization.visualize_image_attr`.
                     Default: positive values over the image
@@ -66,7 +75,7 @@ def compare_maps(
     for axes, picture, row, name in zip(grid, images, rows, names, strict=True):
         pixels = _pixels(picture)
         axes[0].imshow(pixels)
-        axes[0].set_title(name, fontsize=TITLE_SIZE)
+        draw_title(axes[0], name)
         for axis, (title, values) in zip(axes[1:], row.items(), strict=False):
             draw_map(axis, pixels, values, title, **options)
     return figure
@@ -127,7 +136,7 @@ def show_neurons(image: Picture, values: Tensor, neurons: Tensor, title: str = "
     pixels = _pixels(image)
     figure, grid = _grid(1, 2)
     grid[0][0].imshow(pixels)
-    grid[0][0].set_title(f"{int(neurons.sum())} selected neurons", fontsize=TITLE_SIZE)
+    draw_title(grid[0][0], f"{int(neurons.sum())} selected neurons")
     draw_map(grid[0][1], pixels, values, title, **options)
     for axis in grid[0]:
         draw_outline(axis, neurons, pixels.shape[:2])
@@ -159,7 +168,31 @@ def draw_map(axis: Axes, image: Picture, values: Tensor, title: str = "", **opti
         captum_visualization.visualize_image_attr(
             attribution[..., None], pixels, plt_fig_axis=(axis.figure, axis), use_pyplot=False, **options
         )
-    axis.set_title(title, fontsize=TITLE_SIZE)
+    draw_title(axis, title)
+
+
+def draw_title(axis: Axes, text: str) -> None:
+    """The text above `axis` as it is. Names of files and classes may look like matplotlib's formulas."""
+    axis.set_title(printable(text, keep="\n"), fontsize=TITLE_SIZE, parse_math=False, usetex=False)
+
+
+def draw_color_bar(figure: Figure, cmap: str = OPTIONS["cmap"]) -> None:
+    """Below the panels: which colors stand for which share of a map's largest value."""
+    figure.set_figheight(figure.get_figheight() + BAR_INCHES)
+    places = [(axis, axis.get_subplotspec()) for axis in figure.axes]
+    panels = [axis for axis, place in places if place is not None and place.is_last_row()]
+    bar = figure.colorbar(
+        ScalarMappable(cmap=cmap), ax=panels, location="bottom", shrink=0.35, aspect=30, fraction=0.05
+    )
+    bar.set_ticks([0, 0.5, 1], labels=["0", "half", "largest"], fontsize=TITLE_SIZE - 2)
+    bar.set_label("value of the map", fontsize=TITLE_SIZE - 1)
+
+
+def draw_box(axis: Axes, box: Sequence[float]) -> None:
+    """The border of a box `(x0, y0, x1, y1)` in pixels of the image."""
+    left, top, right, bottom = box
+    corner = left - 0.5, top - 0.5
+    axis.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, edgecolor="white", **BORDER))
 
 
 def upsampled(values: Tensor, size: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -176,6 +209,7 @@ def draw_outline(axis: Axes, neurons: Tensor, size: Sequence[int]) -> None:
     """The border of the selected neurons. The layer's neurons tile the image."""
     mask = neurons.detach().cpu().numpy().astype(float)
     height, width = size[0] / mask.shape[0], size[1] / mask.shape[1]
+    segments = []
     for row, column in zip(*np.nonzero(mask), strict=True):
         top, left = row * height - 0.5, column * width - 0.5
         edges = {
@@ -186,7 +220,8 @@ def draw_outline(axis: Axes, neurons: Tensor, size: Sequence[int]) -> None:
         }
         for (i, j), (x, y) in edges.items():
             if not (0 <= i < mask.shape[0] and 0 <= j < mask.shape[1] and mask[i, j]):
-                axis.plot(x, y, color="white", linewidth=1.5, scalex=False, scaley=False)
+                segments.append(list(zip(x, y, strict=True)))
+    axis.add_collection(LineCollection(segments, colors="white", capstyle="projecting", **BORDER), autolim=False)
 
 
 def _shown_part(attribution: np.ndarray[Any, Any], sign: str) -> np.ndarray[Any, Any]:

@@ -73,7 +73,9 @@ def run_nodes(node: ast.AST) -> Iterator[ast.AST]:
 def imports(file: str) -> Iterator[str]:
     """The full name of everything that a file imports: `torch.nn`, `captum_sgcampp.checks.check_count`."""
     package = [PACKAGE, *Path(file).parent.parts]
-    for node in run_nodes(sources()[file]):
+    tree = sources()[file]
+    # The package's names are imported when they are first used. Only a type checker reads where they come from.
+    for node in ast.walk(tree) if file == "__init__.py" else run_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -48,7 +48,7 @@ def namespace() -> dict[str, Any]:
     method = captum_sgcampp.LayerGradCamPlusPlus(net, net.conv)
     attr = method.attribute(images, 3)
     return {
-        **vars(captum_sgcampp),
+        **{name: getattr(captum_sgcampp, name) for name in captum_sgcampp.__all__},
         **{name: getattr(metrics, name) for name in metrics.__all__},
         **{name: getattr(bundled, name) for name in bundled.__all__},
         "bundled": bundled,

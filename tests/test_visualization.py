@@ -14,7 +14,7 @@ from networks import ConvNet, images
 from PIL import Image
 
 from captum_sgcampp import LayerGradCamPlusPlus
-from captum_sgcampp.visualization import compare_maps, show_feature_maps, show_neurons, upsampled
+from captum_sgcampp.visualization import compare_maps, draw_color_bar, show_feature_maps, show_neurons, upsampled
 
 
 def photo(height: int = 20, width: int = 30) -> Image.Image:
@@ -112,9 +112,44 @@ def test_selected_neurons_are_outlined_on_the_image() -> None:
     neurons = torch.zeros(4, 6, dtype=torch.bool)
     neurons[1:3, 2:4] = True
     figure = show_neurons(photo(), torch.rand(4, 6) * neurons, neurons, "map")
-    lines = figure.axes[0].lines
-    assert len(lines) == 8  # the border of a block of 2 x 2 tiles
-    x = [value for line in lines for value in line.get_xdata()]
-    y = [value for line in lines for value in line.get_ydata()]
+    segments = figure.axes[0].collections[0].get_segments()
+    assert len(segments) == 8  # the border of a block of 2 x 2 tiles
+    x, y = np.concatenate(segments).T
     assert (min(x), max(x), min(y), max(y)) == (9.5, 19.5, 4.5, 14.5)
     assert figure.axes[0].get_title() == "4 selected neurons"
+
+
+@pytest.mark.parametrize("title", [r"$\frac{1}$", "cost $5 and $6", "\x1b[31m", "\udcff"])
+def test_titles_are_shown_as_they_are(title: str) -> None:
+    figure = compare_maps(photo(), {title: torch.rand(4, 4)}, titles=title)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn(figure)
+    assert all("\x1b" not in axis.get_title() for axis in figure.axes)
+
+
+def test_selected_neurons_are_seen_on_white_and_on_black() -> None:
+    neurons = torch.zeros(4, 6, dtype=torch.bool)
+    neurons[1:3, 2:4] = True
+    for level in (0, 255):
+        plain, outlined = (
+            drawn(show_neurons(Image.new("RGB", (30, 20), (level,) * 3), torch.zeros(4, 6), mask))
+            for mask in (torch.zeros_like(neurons), neurons)
+        )
+        panel = np.abs(plain[80:].astype(int) - outlined[80:])[:, : plain.shape[1] // 2, :3]
+        assert panel.max() > 200
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 2), (5, 1)])
+def test_titles_and_the_color_bar_have_room(rows: int, columns: int) -> None:
+    maps = {f"method {number}\nlayer": torch.rand(4, 4) for number in range(columns)}
+    figure = compare_maps([photo(30, 30)] * rows, [maps] * rows, ["name\nlabel"] * rows)
+    draw_color_bar(figure, "viridis")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    *panels, bar = figure.axes
+    extents = [axis.get_window_extent() for axis in panels]
+    for above, below in zip(extents, panels[columns + 1 :], strict=False):
+        assert below.title.get_window_extent().y1 < above.y0
+    assert bar.get_tightbbox().y1 < min(extent.y0 for extent in extents)
+    assert bar.get_tightbbox().height < 0.8 * figure.dpi

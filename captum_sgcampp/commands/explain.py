@@ -1,12 +1,13 @@
-"""The command `explain`: its arguments, and what they select."""
+"""The command `explain`: what its arguments stand for."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, box_to_neurons
 from captum_sgcampp.bundled import draw_scene
+from captum_sgcampp.commands.outputs import check_map_folder, check_pictures, page_paths
+from captum_sgcampp.storage.printable import printable
+from captum_sgcampp.storage.progress import progress
 from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, usable_device
 from captum_sgcampp.vision.explanations import (
     METHODS,
@@ -25,129 +29,40 @@ from captum_sgcampp.vision.explanations import (
     save_picture,
     suited_layers,
 )
-from captum_sgcampp.vision.images import read_image
+from captum_sgcampp.vision.images import ImageError, read_image
 from captum_sgcampp.vision.layer_choice import ChosenLayer, fitting_layer, layer_table, named_layer
 from captum_sgcampp.vision.model_factory import chosen_classifier
-from captum_sgcampp.vision.saved_maps import save_maps
+from captum_sgcampp.vision.places import Place, box_in_crop
+from captum_sgcampp.vision.saved_maps import MapFolder
 
 # The scene without arguments: two stars, a heart and a ring. The stars are explained.
 DEMO_SEED, DEMO_CLASSES, DEMO_TARGET = 7, (3, 3, 6, 5), "star"
-
-DESCRIPTION = """\
-Explain what an image classifier sees: the image, Grad-CAM, Grad-CAM++ and Smooth Grad-CAM++ side by side.
-
-Without arguments it explains a scene of the bundled generator with the bundled network (eight classes of shapes).
-With --model it explains your images with a classification network of torchvision.
-"""
-
-EPILOG = """\
-exit status: 0 done; 1 the model failed; 2 an argument does not fit; 3 a file cannot be read or written.
-
-examples:
-  captum-sgcampp explain
-  captum-sgcampp explain cat.jpg dog.png --model squeezenet1_1 --weights squeezenet.safetensors --target top:2
-  captum-sgcampp explain --target star --feature-maps top:3 --out star.png
-  captum-sgcampp explain cat.jpg --model resnet50 --layer layer3 --box 60,40,160,140
-"""
+ROWS = 12  # of one picture
 
 
-def add_to(commands: Any) -> None:
-    """Add the command to a parser's commands."""
-    parser = commands.add_parser(
-        "explain",
-        help="explain images",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    _add_model_arguments(parser)
-    _add_method_arguments(parser)
-    _add_output_arguments(parser)
-    parser.set_defaults(run=run)
+def run(arguments: argparse.Namespace) -> int:
+    """Read, explain, write the pictures and print what was done.
 
-
-def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files (default: a bundled scene)")
-    parser.add_argument("--model", metavar="NAME", help=f"{BUNDLED} (bundled, default) or a torchvision model")
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FILE",
-        help="state dict, .safetensors or .pt (default: torchvision's own, downloaded)",
-    )
-    parser.add_argument(
-        "--model-factory",
-        metavar="WHERE:FUNCTION[=ARGUMENT]",
-        help="module or .py file, which is executed, and a function that gives a model of inputs (N, 3, 224, 224), "
-        "normalized as ImageNet, or a Classifier",
-    )
-    parser.add_argument(
-        "--layer", metavar="NAME", help="module to explain, as layer4 or features.9 (default: the deepest one)"
-    )
-    parser.add_argument(
-        "--list-layers", action="store_true", help="print the layers that can be explained, and do nothing else"
-    )
-    parser.add_argument(
-        "--target",
-        nargs="+",
-        metavar="CLASS",
-        help="class numbers or names, or top or top:K for the most probable (default: top)",
-    )
-    parser.add_argument("--device", default="cpu", help="torch device, as cuda (default: cpu)")
-
-
-def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS), help="methods (default: all)")
-    parser.add_argument(
-        "--nt-samples", type=int_or_auto, default=25, metavar="N", help="noisy samples, or auto (default: 25)"
-    )
-    parser.add_argument(
-        "--noise-level", type=float, default=0.15, metavar="F", help="sigma as a share of the range (default: 0.15)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the noise and scene (default: 0)")
-    parser.add_argument(
-        "--feature-maps", nargs="+", metavar="K", help="only these feature maps: numbers, or top:K by weight"
-    )
-    parser.add_argument("--neurons", metavar="R0:R1,C0:C1", help="only these rows and columns of the layer")
-    parser.add_argument("--box", metavar="X0,Y0,X1,Y1", help="only this box, in pixels of the picture that is shown")
-
-
-def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out", type=Path, default=Path("explanation.png"), metavar="FILE", help="picture (default: explanation.png)"
-    )
-    parser.add_argument(
-        "--save-maps", type=Path, metavar="FOLDER", help="also write every map as a .npy file into this folder"
-    )
-
-
-def int_or_auto(text: str) -> int | Literal["auto"]:
-    """The option `--nt-samples`. argparse names this function in its message."""
-    return "auto" if text == "auto" else int(text)
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Read, explain, write the picture and print what was done."""
-    pictures = _pictures(arguments)
-    _check_outputs(arguments)
+    Returns:
+        The exit status: that of an error if some of the images could not be read.
+    """
+    targets = arguments.target or (["top"] if arguments.images else [DEMO_TARGET])
+    pages = [] if arguments.list_layers else _checked_outputs(arguments, targets)
     classifier = chosen_classifier(arguments.model, arguments.weights, arguments.model_factory)
     _tell_which_network(classifier, arguments)
     device = usable_device(arguments.device)
     classifier.model.to(device)
     if arguments.list_layers:
-        print(layer_table(classifier.model, classifier.prepare(pictures[0][1]).to(device)))
-        return
-    targets = arguments.target or (["top"] if arguments.images else [DEMO_TARGET])
-    grouped = [list(_subjects(classifier, name, picture, targets, device)) for name, picture in pictures]
-    layers = _layers(classifier.model, grouped[0][0], arguments)
+        _, picture = _read(arguments.images[0] if arguments.images else None, arguments)
+        print(layer_table(classifier.model, classifier.prepare(picture).to(device)))
+        return 0
+    unread: list[Path] = []
     noise = Noise(arguments.nt_samples, arguments.noise_level, arguments.seed, show_progress=sys.stderr.isatty())
-    rows = [row for group in grouped for row in _maps(classifier.model, group, layers, noise, arguments)]
-    subjects = [subject for group in grouped for subject in group]
-    save_picture(arguments.out, subjects, [{key: one.maps for key, one in row.items()} for row in rows])
-    print(f"wrote {arguments.out}")
-    if arguments.save_maps:
-        save_maps(arguments.save_maps, classifier, noise, subjects, rows)
-        print(f"wrote {sum(map(len, rows))} maps into {arguments.save_maps}")
+    rows = _rows(classifier, _pictures(classifier, targets, device, arguments, unread), noise, arguments)
+    _save(rows, pages, MapFolder(arguments.save_maps, classifier, noise) if arguments.save_maps else None, arguments)
+    if unread:
+        raise OSError(f"{len(unread)} of {len(arguments.images)} images could not be read")
+    return 0
 
 
 def _tell_which_network(classifier: Classifier, arguments: argparse.Namespace) -> None:
@@ -160,21 +75,105 @@ def _tell_which_network(classifier: Classifier, arguments: argparse.Namespace) -
         )
 
 
-def _pictures(arguments: argparse.Namespace) -> list[tuple[str, Image.Image]]:
-    if arguments.images:
-        return [(path.name, read_image(path)) for path in arguments.images]
-    named = arguments.model_factory or arguments.model
-    if named not in (None, BUNDLED) and not arguments.list_layers:
+def _save(
+    rows: Iterator[tuple[Subject, Results, Place | None]],
+    pages: Sequence[Path],
+    folder: MapFolder | None,
+    arguments: argparse.Namespace,
+) -> None:
+    """Write the pictures and, if that is wanted, every map. No more than one picture is kept."""
+    note = f"feature maps {', '.join(arguments.feature_maps)}" if arguments.feature_maps else ""
+    for page in pages:
+        some = list(itertools.islice(rows, ROWS))
+        if folder is not None:
+            for subject, results, _ in some:
+                folder.add(subject, results)
+        if some:
+            maps = [{key: one.maps for key, one in results.items()} for _, results, _ in some]
+            places = [place for _, _, place in some]
+            save_picture(page, [subject for subject, _, _ in some], maps, places, cmap=arguments.cmap, note=note)
+            print(f"wrote {printable(str(page))}")
+    if folder and folder.count:
+        print(f"wrote {folder.finish()} maps into {printable(str(folder.folder))}")
+
+
+def _checked_outputs(arguments: argparse.Namespace, targets: Sequence[str]) -> list[Path]:
+    """The files of the picture, once nothing is in the way."""
+    images, named = arguments.images, arguments.model_factory or arguments.model
+    if not images and named not in (None, BUNDLED):
         raise ValueError(f"IMAGE: expected at least one image file for {named}, found none")
-    return [("bundled scene", Image.fromarray(draw_scene(DEMO_SEED + arguments.seed, classes=DEMO_CLASSES).image))]
+    classes = sum(int(target[4:]) if target.startswith("top:") else 1 for target in targets)
+    pages = page_paths(arguments.out, max(1, len(images)) * classes, ROWS)
+    check_pictures(pages, images, arguments.overwrite)
+    if arguments.save_maps:
+        check_map_folder(arguments.save_maps, arguments.overwrite)
+    if images and not any(path.exists() for path in images):
+        read_image(images[0])  # the error says what is the matter
+    return pages
 
 
-def _check_outputs(arguments: argparse.Namespace) -> None:
-    if not arguments.out.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--out: expected an existing folder, found none at {arguments.out.parent}")
-    known = {".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp", ".tif", ".tiff"}
-    if arguments.out.suffix.lower() not in known:
-        raise ValueError(f"--out: expected a file name that ends in one of {sorted(known)}, found {arguments.out.name}")
+def _pictures(
+    classifier: Classifier,
+    targets: Sequence[str],
+    device: torch.device,
+    arguments: argparse.Namespace,
+    unread: list[Path],
+) -> Iterator[tuple[list[Subject], Place | None]]:
+    """The classes of every picture, one picture at a time. Those that cannot be read are named and left out."""
+    with progress(max(1, len(arguments.images)), "image", bar=False) as advance:
+        for path in arguments.images or [None]:
+            try:
+                found = _picture(classifier, path, targets, device, arguments)
+            except (OSError, ImageError) as error:
+                if path is None or len(arguments.images) == 1:
+                    raise
+                print(f"captum-sgcampp: error: {printable(str(error))}", file=sys.stderr)
+                unread.append(path)
+            else:
+                yield found
+            advance(1)
+
+
+def _picture(
+    classifier: Classifier,
+    path: Path | None,
+    targets: Sequence[str],
+    device: torch.device,
+    arguments: argparse.Namespace,
+) -> tuple[list[Subject], Place | None]:
+    """The classes of one picture and the place that its maps show. Only what the model sees of it is kept."""
+    name, picture = _read(path, arguments)
+    place = Place(neurons=arguments.neurons) if arguments.neurons else None
+    if arguments.box:
+        box, is_cut = box_in_crop(arguments.box, picture.size, classifier.show)
+        place = Place(box=box)
+        if is_cut:
+            print(f"{name}: the model sees only a part of --box")
+    return list(_subjects(classifier, name, picture, targets, device)), place
+
+
+def _read(path: Path | None, arguments: argparse.Namespace) -> tuple[str, Image.Image]:
+    """The name and the pixels of an image file, or of the bundled scene."""
+    if path is None:
+        scene = draw_scene(DEMO_SEED + arguments.seed, classes=DEMO_CLASSES)
+        return "bundled scene", Image.fromarray(scene.image)
+    return printable(path.name), read_image(path)
+
+
+def _rows(
+    classifier: Classifier,
+    pictures: Iterable[tuple[list[Subject], Place | None]],
+    noise: Noise,
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[Subject, Results, Place | None]]:
+    """The maps of every class of every picture."""
+    layers: list[ChosenLayer] = []
+    for subjects, place in pictures:
+        layers = layers or _layers(classifier.model, subjects[0], arguments)
+        # Where it is given, the box is another one in every picture.
+        own = argparse.Namespace(**{**vars(arguments), "box": None if place is None else place.box})
+        for subject, results in zip(subjects, _maps(classifier.model, subjects, layers, noise, own), strict=True):
+            yield subject, results, place
 
 
 def _subjects(
@@ -238,8 +237,6 @@ def _selection(model: nn.Module, layer: ChosenLayer, subject: Subject, arguments
     """The keywords `feature_maps` and `neurons` of `attribute`."""
     if not (arguments.feature_maps or arguments.neurons or arguments.box):
         return {}
-    if arguments.neurons and arguments.box:
-        raise ValueError("--neurons: expected --neurons or --box, found both")
     module = named_layer(model, layer.name)
     method = LayerGradCamPlusPlus(model, module, reshape_transform=layer.reshape_transform)
     shape = method.attribute(subject.inputs, subject.target, attr_dim_summation=False).shape  # type: ignore[union-attr]
@@ -247,10 +244,9 @@ def _selection(model: nn.Module, layer: ChosenLayer, subject: Subject, arguments
     if arguments.feature_maps:
         selection["feature_maps"] = _feature_maps(arguments.feature_maps, method, subject, shape[1])
     if arguments.neurons:
-        selection["neurons"] = _slices(arguments.neurons)
+        selection["neurons"] = arguments.neurons
     if arguments.box:
-        box = _numbers("--box", arguments.box, 4)
-        selection["neurons"] = box_to_neurons(box, subject.inputs.shape[2:], shape[2:])
+        selection["neurons"] = box_to_neurons(arguments.box, subject.inputs.shape[2:], shape[2:])
     return selection
 
 
@@ -263,25 +259,6 @@ def _feature_maps(texts: Sequence[str], method: LayerGradCamPlusPlus, subject: S
             found = ", ".join(f"{i} ({w:.3g})" for i, w in zip(indices[0].tolist(), weights[0].tolist(), strict=True))
             print(f"{subject.label}: feature maps with the largest Grad-CAM++ weights: {found}")
             chosen += indices[0].tolist()
-        elif text.isdigit():
-            chosen.append(int(text))
         else:
-            raise ValueError(f"--feature-maps: expected numbers or top:K, found {text!r}")
+            chosen.append(int(text))
     return chosen
-
-
-def _slices(text: str) -> tuple[slice, ...]:
-    try:
-        return tuple(slice(*(int(bound) if bound else None for bound in part.split(":"))) for part in text.split(","))
-    except (ValueError, TypeError):
-        raise ValueError(f"--neurons: expected slices as 2:5,3:7, found {text!r}") from None
-
-
-def _numbers(option: str, text: str, count: int) -> list[float]:
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count:
-        raise ValueError(f"{option}: expected {count} numbers as 10,20,90,80, found {text!r}")
-    return numbers

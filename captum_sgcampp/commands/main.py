@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
+from importlib import import_module
 
-from captum_sgcampp import __version__
-from captum_sgcampp.commands import attribute, evaluate, explain
-
-USAGE_ERROR, FILE_ERROR, FAILURE = 2, 3, 1
+from captum_sgcampp._version import __version__
+from captum_sgcampp.commands import attribute_arguments, evaluate_arguments, explain_arguments
+from captum_sgcampp.commands.arguments import (
+    DONE,
+    EXIT_STATUS,
+    FAILURE,
+    FILE_ERROR,
+    INTERRUPTED,
+    TERMINATED,
+    USAGE_ERROR,
+    Parser,
+)
+from captum_sgcampp.commands.terminal import Terminated, ended_at_once, robust_streams, terminable
+from captum_sgcampp.storage.printable import printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,27 +32,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    arguments = _parser().parse_args(argv)
+    with robust_streams() as out:
+        status = _status(_parser().parse_args(argv))
+        if out.error is None or isinstance(out.error, BrokenPipeError):  # a reader that left has read enough
+            return status
+        return _complain(f"standard output: expected to write there, found {out.error}", status or FILE_ERROR)
+
+
+def _status(arguments: Namespace) -> int:
     try:
-        arguments.run(arguments)
+        with terminable():
+            return _run(arguments)
     except (ValueError, TypeError) as error:
         return _complain(error, FILE_ERROR if type(error).__name__ == "ImageError" else USAGE_ERROR)
     except OSError as error:
         return _complain(error, FILE_ERROR)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         return _complain(error, FAILURE)
-    return 0
+    except KeyboardInterrupt:
+        return _complain("interrupted before all was done", INTERRUPTED)
+    except Terminated:
+        return _complain("terminated before all was done", TERMINATED)
 
 
-def _complain(error: Exception, status: int) -> int:
-    print(f"captum-sgcampp: error: {error}", file=sys.stderr)
+def _run(arguments: Namespace) -> int:
+    """Import the command, which takes seconds, and run it."""
+    with ended_at_once():
+        command = import_module(f"captum_sgcampp.commands.{arguments.command}")
+    return command.run(arguments) or DONE
+
+
+def _complain(error: object, status: int) -> int:
+    print(f"captum-sgcampp: error: {printable(str(error) or type(error).__name__)}", file=sys.stderr)
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="captum-sgcampp", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="captum-sgcampp", description=__doc__, epilog=EXIT_STATUS)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (explain, attribute, evaluate):
+    for command in (explain_arguments, attribute_arguments, evaluate_arguments):
         command.add_to(commands)
     return parser

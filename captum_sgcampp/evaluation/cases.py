@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from captum_sgcampp.bundled import Scene, draw_scene
 from captum_sgcampp.metrics import sample_mosaics
+from captum_sgcampp.storage.printable import printable
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.images import read_image
 
@@ -115,16 +116,16 @@ def folder_cases(
     mask_paths = [] if masks is None else [_mask_path(masks, path) for path in paths]
     targets = [_target(classifier, path, target_from_name, device) for path in paths]
 
+    names = [printable(path.name) for path in paths]
+
     def load(index: int) -> Case:
-        path = paths[index]
-        inputs = classifier.prepare(read_image(path)).to(device)
+        inputs = classifier.prepare(read_image(paths[index])).to(device)
         if not mask_paths:
-            return Case(path.name, inputs, targets[index])
+            return Case(names[index], inputs, targets[index])
         region = _mask(classifier, mask_paths[index]).to(device)
-        return Case(path.name, inputs, targets[index], region[None], _box(region)[None])
+        return Case(names[index], inputs, targets[index], region[None], _box(region)[None])
 
     partners = sample_mosaics(targets, Generator().manual_seed(seed))
-    names = [path.name for path in paths]
     return Cases(names, targets, load, partners, f"{len(paths)} images", paths, mask_paths)
 
 

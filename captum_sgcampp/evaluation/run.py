@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from captum_sgcampp._version import __version__
 from captum_sgcampp.evaluation.cases import Cases
@@ -19,6 +17,8 @@ from captum_sgcampp.evaluation.methods import Method
 from captum_sgcampp.evaluation.records import Record, Records
 from captum_sgcampp.evaluation.report import figure, head, notes, table
 from captum_sgcampp.evaluation.summary import Row, summarize, write_images, write_summary
+from captum_sgcampp.storage.atomic import written_whole
+from captum_sgcampp.storage.progress import progress
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.layer_choice import deepest_layer, fitting_layer
 from captum_sgcampp.vision.weights_files import weights_digest
@@ -142,14 +142,13 @@ def _identity(classifier: Classifier, cases: Cases, settings: Settings) -> dict[
 def _measure_all(
     bench: Bench, cases: Cases, layers: Sequence[str], methods: Sequence[Method], records: Records
 ) -> None:
+    todo = [[(x, m) for x in layers for m in methods if (name, x, m.name) not in records] for name in cases.names]
     total = len(cases.names) * len(layers) * len(methods)
-    with tqdm(total=total, unit="map", file=sys.stderr, disable=None) as progress:
-        for index, name in enumerate(cases.names):
-            todo = [(x, m) for x in layers for m in methods if (name, x, m.name) not in records]
-            progress.update(len(layers) * len(methods) - len(todo))
-            for record in _measured(bench, cases, index, todo) if todo else ():
+    with progress(total, "map", done=total - sum(map(len, todo))) as advance:
+        for index, missing_maps in enumerate(todo):
+            for record in _measured(bench, cases, index, missing_maps) if missing_maps else ():
                 records.add(record)
-                progress.update()
+                advance(1)
 
 
 def _measured(bench: Bench, cases: Cases, index: int, todo: list[tuple[str, Method]]) -> Iterator[Record]:
@@ -163,7 +162,12 @@ def _write(
     folder: Path, text: str, records: Sequence[Record], rows: Sequence[Row], chosen: Mapping[str, Group]
 ) -> None:
     table_file, summary, images, picture = (folder / name for name in RESULTS)
-    table_file.write_text(text, encoding="utf-8")
-    write_summary(summary, rows)
-    write_images(images, records)
-    figure(rows, [metric for group in chosen.values() for metric in group.metrics]).savefig(picture, dpi=150)
+    with written_whole(table_file) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+    with written_whole(summary) as unfinished:
+        write_summary(unfinished, rows)
+    with written_whole(images) as unfinished:
+        write_images(unfinished, records)
+    drawn = figure(rows, [metric for group in chosen.values() for metric in group.metrics])
+    with written_whole(picture) as unfinished:
+        drawn.savefig(unfinished, dpi=150)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,44 +22,54 @@ LONGEST_NAME = 100  # bytes
 _REFUSED = set('/\\:*?"<>|')  # by one of the usual file systems
 
 
-def save_maps(
-    folder: Path, classifier: Classifier, noise: Noise, subjects: Sequence[Subject], rows: Sequence[Results]
-) -> None:
+class MapFolder:
     """Every map as a `.npy` file, named by picture, class, method and layer, and a manifest of them all.
 
     Args:
         folder: made where it is missing. Files of the same names are replaced.
-        classifier: that was explained.
+        classifier: that is explained.
         noise: of Smooth Grad-CAM++.
-        subjects: what was explained.
-        rows: the maps of each subject.
-
-    Raises:
-        OSError: a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    entries: list[dict[str, Any]] = []
-    for number, (subject, row) in enumerate(zip(subjects, rows, strict=True)):
+
+    def __init__(self, folder: Path, classifier: Classifier, noise: Noise) -> None:
+        self.folder, self.count = folder, 0
+        self._classifier, self._noise = classifier, noise
+        self._entries: list[dict[str, Any]] = []
+
+    def add(self, subject: Subject, row: Results) -> None:
+        """Write the maps of one subject.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
         for (method, layer), one in row.items():
             values = one.maps[0, 0].cpu().numpy()
-            name = file_name(f"{number:02d}_{Path(subject.name).stem}_{subject.target}_{method}_{layer}", ".npy")
-            with written_whole(folder / name) as unfinished:
+            stem = f"{self.count:02d}_{Path(subject.name).stem}_{subject.target}_{method}_{layer}"
+            name = file_name(stem, ".npy")
+            with written_whole(self.folder / name) as unfinished:
                 np.save(unfinished, values)
-            entries.append(
+            self._entries.append(
                 {
                     "file": name,
                     "image": subject.name,
                     "target": subject.target,
-                    "class": classifier.classes[subject.target],
+                    "class": self._classifier.classes[subject.target],
                     "method": method,
                     "layer": layer,
                     "nt_samples": one.nt_samples,
                     "shape": list(values.shape),
+                    "device": str(subject.inputs.device),
                 }
             )
-    manifest = {**_circumstances(classifier, noise, subjects), "maps": entries}
-    with written_whole(folder / MANIFEST) as unfinished:
-        unfinished.write_text(json.dumps(manifest, indent=2) + "\n", encoding="ascii")
+        self.count += 1
+
+    def finish(self) -> int:
+        """Write the manifest. Returns the number of maps."""
+        manifest = {**_circumstances(self._classifier, self._noise), "maps": self._entries}
+        with written_whole(self.folder / MANIFEST) as unfinished:
+            unfinished.write_text(json.dumps(manifest, indent=2) + "\n", encoding="ascii")
+        return len(self._entries)
 
 
 def file_name(stem: str, suffix: str) -> str:
@@ -75,7 +84,7 @@ def file_name(stem: str, suffix: str) -> str:
     return safe.encode()[: LONGEST_NAME - len(end)].decode(errors="ignore") + end
 
 
-def _circumstances(classifier: Classifier, noise: Noise, subjects: Sequence[Subject]) -> dict[str, Any]:
+def _circumstances(classifier: Classifier, noise: Noise) -> dict[str, Any]:
     """What all maps have in common."""
     return {
         "model": classifier.name,
@@ -83,6 +92,5 @@ def _circumstances(classifier: Classifier, noise: Noise, subjects: Sequence[Subj
         "nt_samples": noise.nt_samples,
         "noise_level": noise.noise_level,
         "seed": noise.seed,
-        "device": str(subjects[0].inputs.device),
         "versions": {"captum_sgcampp": __version__, "captum": version("captum"), "torch": torch.__version__},
     }

@@ -113,9 +113,9 @@ def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
             raise KeyboardInterrupt
         add(self, record)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(Records, "add", stop_at_the_fourth)
-        run(*arguments, "--out", "stopped")
+        assert run(*arguments, "--out", "stopped")[0] == 130
     lines = tmp_path / "stopped" / "records.jsonl"
     assert len(lines.read_text().splitlines()) == 3
     if torn:
@@ -264,14 +264,16 @@ WRONG: list[tuple[tuple[object, ...], int, str]] = [
     (("nowhere",), 3, "FOLDER: expected a folder"),
     ((".",), 3, "FOLDER: expected images"),
     (("--model", "resnet18", "--weights", "absent.pt"), 3, "weights"),
-    (("--scenes", 0), 2, "--scenes: expected at least 1"),
-    (("--steps", 0), 2, "--steps: expected at least 1"),
-    (("--nt-samples", 0), 2, "--nt-samples: expected at least 1"),
+    (("--scenes", 0), 2, "--scenes: expected a whole number of at least 1"),
+    (("--steps", 0), 2, "--steps: expected a whole number of at least 1"),
+    (("--nt-samples", 0), 2, "--nt-samples: expected a whole number of at least 1"),
     (("--noise-level", 0), 2, "--noise-level: expected"),
     (("--seed", -1), 2, "--seed: expected"),
     (("--layers", "nowhere"), 2, "--layer: expected a module"),
     (("--reference", "edges"), 2, "--reference: expected one of"),
-    (("--methods", "lime"), 2, "invalid choice"),
+    (("--methods", "lime"), 2, "--methods: expected one of"),
+    (("--metrics", "drops"), 2, "found 'drops' (did you mean drop?)"),
+    (("--tolerance", "inf"), 2, "--tolerance: expected"),
     (("--device", "nowhere"), 2, "--device: expected"),
     (("--model-factory", "mine"), 2, "--model-factory: expected module:function"),
     (("--model-factory", "nowhere.py:load"), 3, "--model-factory: expected a Python file"),
@@ -294,6 +296,27 @@ def test_wrong_arguments_are_named(
 ) -> None:
     found, _, err = run(*arguments)
     assert found == status and message in err and "Traceback" not in err
+
+
+def test_files_of_others_are_not_replaced(run: Any, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "table.md").write_text("mine")
+    status, _, err = run("--scenes", 1, "--out", "own")
+    assert status == 3 and "--out: expected a new folder or one of this command, found table.md" in err
+    status, _, err = run(photos, "--out", photos)
+    assert status == 2 and "--out: expected another folder than those that are read" in err
+    assert len(list(photos.iterdir())) == 5
+
+
+def test_file_names_of_any_bytes_are_measured(run: Any, photos: Path, tmp_path: Path) -> None:
+    for old, new in (("0000", "\udcff"), ("0002", "\x1b[31m"), ("0003", "two\nlines, quoted")):
+        (photos / f"{old}.png").rename(photos / f"{new}.png")
+    arguments = (photos, "--methods", "random", "--metrics", "sparseness", "--out", "out")
+    for _ in range(2):
+        status, out, err = run(*arguments)
+        assert (status, err) == (0, "") and "\x1b" not in out
+    names = {row["image"] for row in read_csv(tmp_path / "out" / "images.csv")}
+    assert names == {r"\udcff.png", r"\x1b[31m.png", r"two\nlines, quoted.png", "0005.png", "0006.png"}
 
 
 def test_file_names_that_are_no_classes_are_refused(run: Any, photos: Path) -> None:

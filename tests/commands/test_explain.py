@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import weakref
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -12,12 +14,15 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import save_file
 
 from captum_sgcampp import LayerSmoothGradCamPlusPlus
 from captum_sgcampp.bundled import CLASSES, draw_scene
+from captum_sgcampp.commands import explain
 from captum_sgcampp.vision.classifiers import load_classifier
+from captum_sgcampp.vision.images import read_image
 from captum_sgcampp.vision.weights_files import read_state
 
 
@@ -75,7 +80,7 @@ def test_selection_of_feature_maps_and_of_a_box(run: Any, tmp_path: Path) -> Non
     for path in (tmp_path / "maps").glob("*.npy"):
         values = np.load(path)
         assert not values[:, values.shape[1] // 2 :].any()
-    assert run("--neurons", "0:2,:", "--method", "grad-cam++")[0] == 0
+    assert run("--neurons", "0:2,:", "--method", "grad-cam++", "--overwrite")[0] == 0
 
 
 @pytest.mark.slow
@@ -102,6 +107,105 @@ def test_a_real_network_and_photograph(run: Any, zoo: ModuleType, tmp_path: Path
     assert "tiger: 0.9" in out
 
 
+HOSTILE = [
+    r"$\frac{1}$.png",
+    "cost $5 and $6.png",
+    "\x1b[31mred.png",
+    "two\nlines.png",
+    "gnp.\u202etac.png",
+    "\udcff.png",
+]
+
+
+def test_file_names_are_shown_and_never_obeyed(run: Any, tmp_path: Path) -> None:
+    for name in HOSTILE:
+        Image.fromarray(draw_scene(1).image).save(tmp_path / "image.png")
+        (tmp_path / "image.png").rename(tmp_path / name)
+    status, out, err = run(*HOSTILE, "--model", "shapes", "--method", "grad-cam", "--save-maps", "maps")
+    assert (status, err) == (0, "")
+    lines = [line.partition(": ")[0] for line in out.splitlines() if "%" not in line and not line.startswith(" ")]
+    shown = [r"$\frac{1}$.png", "cost $5 and $6.png", r"\x1b[31mred.png", r"two\nlines.png", r"gnp.\u202etac.png"]
+    assert [line for line in lines if line.endswith("g")] == [*shown, r"\udcff.png", "wrote explanation.png"]
+    assert all(path.name.isprintable() for path in (tmp_path / "maps").iterdir())
+    assert len(list((tmp_path / "maps").glob("*.npy"))) == len(HOSTILE)
+
+
+def test_many_rows_go_into_several_pictures_and_unreadable_images_are_named(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explain, "ROWS", 2)
+    for number in range(4):
+        Image.fromarray(draw_scene(number).image).save(tmp_path / f"{number}.png")
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:999])
+    images = [f"{number}.png" for number in range(4)]
+    status, _, err = run(*images, "absent.png", "--model", "shapes", "--method", "grad-cam", "--out", "e.png")
+    assert status == 3
+    complaints = err.splitlines()
+    assert "1.png" in complaints[0] and "absent.png" in complaints[1] and len(complaints) == 3
+    assert complaints[2] == "captum-sgcampp: error: 2 of 5 images could not be read"
+    assert sorted(path.name for path in tmp_path.glob("e*")) == ["e-01.png", "e-02.png"]
+    assert Image.open(tmp_path / "e-01.png").height > 1.5 * Image.open(tmp_path / "e-02.png").height
+    assert run(*images, "--out", "e.png")[0] == 3
+
+
+def test_pictures_are_let_go_once_their_crop_is_kept(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[Image.Image]] = []
+    most = 0
+
+    def read(path: Path) -> Image.Image:
+        nonlocal most
+        picture = read_image(path)
+        alive.append(weakref.ref(picture))
+        most = max(most, sum(reference() is not None for reference in alive))
+        return picture
+
+    monkeypatch.setattr(explain, "read_image", read)
+    for number in range(4):
+        Image.fromarray(draw_scene(number).image).resize((256, 256)).save(tmp_path / f"{number}.png")
+    assert run(*(f"{number}.png" for number in range(4)), "--method", "grad-cam")[0] == 0
+    assert len(alive) == 4 and most == 1
+
+
+def test_files_that_are_there_are_kept(run: Any, tmp_path: Path) -> None:
+    Image.fromarray(draw_scene(0).image).save(tmp_path / "image.png")
+    before = (tmp_path / "image.png").read_bytes()
+    quick = ("image.png", "--method", "grad-cam")
+    status, _, err = run(*quick, "--out", "image.png", "--overwrite")
+    assert status == 2 and "--out: expected another file than those that are read" in err
+    assert (tmp_path / "image.png").read_bytes() == before
+    assert run(*quick)[0] == 0
+    status, _, err = run(*quick)
+    assert status == 3 and "--out: expected a new file" in err and "--overwrite" in err
+    assert run(*quick, "--overwrite")[0] == 0
+
+
+def test_a_full_disk_gives_one_line_and_leaves_no_part(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(self: Figure, path: Path, **options: Any) -> None:
+        Path(path).write_bytes(b"part")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", fill)
+    status, _, err = run("--method", "grad-cam")
+    assert status == 3 and "No space left on device" in err and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_picture_tells_what_was_selected(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: figures.append(self) or Path(path).touch())
+    quick = ("--method", "grad-cam++", "--cmap", "viridis", "--feature-maps", "top:2", "5", "--overwrite")
+    assert run(*quick, "--box", "0,0,64,128")[0] == 0
+    picture, attribution, bar = figures[-1].axes
+    assert attribution.get_title() == "Grad-CAM++\nfeatures.14\nfeature maps top:2, 5"
+    assert picture.patches[0].get_bbox().bounds == pytest.approx((-0.5, -0.5, 64, 128), abs=0.1)
+    assert attribution.collections and bar.collections[0].get_cmap().name == "viridis"
+    assert run(*quick, "--neurons", "0:2,0:3")[0] == 0
+    picture, attribution, _ = figures[-1].axes
+    assert len(picture.collections[0].get_segments()) == len(attribution.collections[0].get_segments()) == 10
+
+
 WRONG: list[tuple[list[str], int, str]] = [
     (["missing.png"], 3, "missing.png"),
     (["text.png"], 3, "text.png"),
@@ -110,19 +214,34 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["--target", "top:0"], 2, "--target: expected"),
     (["--target", "top:many"], 2, "--target: expected"),
     (["--layer", "nowhere"], 2, "--layer: expected"),
-    (["--nt-samples", "0"], 2, "nt_samples: expected"),
-    (["--nt-samples", "three"], 2, "invalid int"),
-    (["--noise-level", "-1"], 2, "noise_level: expected"),
-    (["--noise-level", "nan"], 2, "noise_level: expected"),
-    (["--method", "lime"], 2, "invalid choice"),
+    (["--nt-samples", "0"], 2, "--nt-samples: expected auto or"),
+    (["--nt-samples", "three"], 2, "--nt-samples: expected auto or"),
+    (["--noise-level", "-1"], 2, "--noise-level: expected"),
+    (["--noise-level", "nan"], 2, "--noise-level: expected"),
+    (["--seed", "-1"], 2, "--seed: expected"),
+    (["--seed", "1e3"], 2, "--seed: expected"),
+    (["--cmap", "virids"], 2, "--cmap: expected a color map of matplotlib as viridis, found 'virids' (did you mean v"),
+    (["--out", "x" * 300 + ".png"], 3, "--out: expected a path that can be written"),
+    (["--out", "text.png/x.png"], 3, "--out: expected an existing folder"),
+    (["--out", "folder.png"], 3, "--out: expected a regular file"),
+    (["--out", "/dev/full"], 2, "--out: expected a file name"),
+    (["--save-maps", "text.png"], 3, "--save-maps: expected a folder"),
+    (["--save-maps", "text.png/maps"], 3, "--save-maps: expected a folder"),
+    (["--save-maps", "y" * 300], 3, "--save-maps: expected a path"),
+    (["--targ", "star"], 2, "unrecognized arguments: --targ"),
+    (["--method", "grad-cam+"], 2, "--method: expected one of grad-cam, grad-cam++, smooth-grad-cam++, found 'grad-c"),
     (["--feature-maps", "1000"], 2, "feature_maps: expected"),
     (["--feature-maps", "top:1000"], 2, "--feature-maps: expected"),
     (["--feature-maps", "all"], 2, "--feature-maps: expected"),
-    (["--neurons", "1:2"], 2, "neurons: expected"),
+    (["--neurons", "1:2"], 2, "--neurons: expected"),
+    (["--neurons", "1,2"], 2, "--neurons: expected"),
+    (["--neurons", "50:60,0:5"], 2, "neurons: expected"),
     (["--neurons", "a:b,c:d"], 2, "--neurons: expected"),
     (["--box", "1,2,3"], 2, "--box: expected"),
-    (["--box", "5,5,900,900"], 2, "box: expected"),
-    (["--box", "0,0,9,9", "--neurons", "0:1,0:1"], 2, "--neurons: expected"),
+    (["--box", "5,5,900,900"], 2, "--box: expected a box in the picture of 128 x 128"),
+    (["--box", "9,0,5,5"], 2, "--box: expected 0 <= X0 < X1"),
+    (["--box", "0,0,nan,5"], 2, "--box: expected 4 numbers"),
+    (["--box", "0,0,9,9", "--neurons", "0:1,0:1"], 2, "--neurons: not allowed with argument --box"),
     (["--out", "no/such/folder/x.png"], 3, "--out: expected"),
     (["--out", "x.doc"], 2, "--out: expected"),
     (["ok.png", "--model", "resnet999"], 2, "model: expected"),
@@ -145,15 +264,17 @@ WRONG: list[tuple[list[str], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize("arguments, status, message", WRONG, ids=[" ".join(case[0]) for case in WRONG])
+@pytest.mark.parametrize("arguments, status, message", WRONG, ids=[" ".join(case[0])[:40] for case in WRONG])
 def test_mistakes_give_one_line_and_their_exit_status(
     run: Any, tmp_path: Path, arguments: list[str], status: int, message: str
 ) -> None:
     (tmp_path / "text.png").write_text("no image")
     Image.new("RGB", (50, 50)).save(tmp_path / "ok.png")
+    (tmp_path / "folder.png").mkdir()
     found, _, err = run(*arguments)
     assert found == status and message in err
-    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if not line.startswith("note: ")]
+    assert len(lines) == 1 and lines[0].startswith("captum-sgcampp: error: ")
     assert not (tmp_path / "explanation.png").exists()
 
 
@@ -181,7 +302,7 @@ def test_photographs_are_not_explained_with_shapes_unasked(run: Any, tmp_path: P
     status, _, err = run("tiger.png", "--method", "grad-cam")
     assert status == 0 and err.count("\n") == 1
     assert all(name in err for name in CLASSES) and "bundled network, which knows 8 shapes" in err and "--model" in err
-    assert run("tiger.png", "--method", "grad-cam", "--model", "shapes")[2] == ""
+    assert run("tiger.png", "--method", "grad-cam", "--model", "shapes", "--overwrite")[2] == ""
 
 
 FACTORY = """
@@ -206,7 +327,7 @@ def test_a_users_transformer_is_explained_at_its_tokens(run: Any, tmp_path: Path
     entries = json.loads((tmp_path / "maps" / "manifest.json").read_text())["maps"]
     assert [(entry["shape"], entry["class"]) for entry in entries] == [([4, 4], "class 3")] * 3
     named = ["--layer", "encoder.layers.encoder_layer_0", "--neurons", "0:2,:", "--feature-maps", 1]
-    status, out, _ = run(*options, *named)
+    status, out, _ = run(*options, *named, "--overwrite")
     assert status == 0 and out.count("encoder_layer_0: 4 x 4") == 3
     status, out, _ = run("--list-layers", *own)
     lines = out.splitlines()

@@ -15,7 +15,14 @@ import captum_sgcampp
 PACKAGE = Path(captum_sgcampp.__file__).parent
 
 
-@pytest.mark.parametrize(("arguments", "message"), [(["explode"], "invalid choice"), ([], "COMMAND")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["explian"], "COMMAND: expected one of explain, attribute, evaluate, found 'explian' (did you mean explain?)"),
+        ([], "COMMAND"),
+        (["explain", "--version\x1b[31m"], "--version\\x1b[31m"),
+    ],
+)
 def test_a_command_must_be_named(command: Any, arguments: list[str], message: str) -> None:
     status, _, err = command(*arguments)
     assert status == 2 and message in err and "Traceback" not in err
@@ -27,8 +34,26 @@ def test_module_can_be_run_with_python_m() -> None:
     assert result.returncode == 0 and result.stdout.startswith("captum-sgcampp ")
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["explain", "--help"], ["evaluate", "--help"]])
+def test_help_is_given_without_importing_torch(arguments: list[str]) -> None:
+    code = f"""
+import json, sys
+from captum_sgcampp.commands.main import main
+try:
+    main({arguments})
+except SystemExit as stop:
+    assert stop.code == 0
+found = {{name.split(".")[0] for name in sys.modules}}
+assert not found & {{"torch", "torchvision", "captum", "numpy", "matplotlib", "PIL"}}, found
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    if "--help" in arguments:
+        assert "0 done; 1 the model failed; 2 an argument does not fit; 3 a file cannot" in result.stdout
+
+
 @pytest.mark.parametrize(
-    ("error", "status"), [(ValueError, 2), (TypeError, 2), (FileNotFoundError, 3), (RuntimeError, 1)]
+    ("error", "status"), [(ValueError, 2), (TypeError, 2), (FileNotFoundError, 3), (RuntimeError, 1), (MemoryError, 1)]
 )
 def test_errors_have_one_line_and_a_status(
     command: Any, monkeypatch: pytest.MonkeyPatch, error: type[Exception], status: int

@@ -14,7 +14,7 @@ from PIL import Image
 from captum_sgcampp import __version__
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.explanations import Explained, Noise, Subject
-from captum_sgcampp.vision.saved_maps import file_name, save_maps
+from captum_sgcampp.vision.saved_maps import MapFolder, file_name
 from captum_sgcampp.vision.weights_files import weights_digest
 
 NOISE = Noise("auto", 0.15, seed=4)
@@ -33,11 +33,18 @@ def row(*keys: tuple[str, str], nt_samples: int | None = None) -> dict[tuple[str
     return {key: Explained(torch.rand(1, 1, 2, 3), "", nt_samples) for key in keys}
 
 
+def save_maps(folder: Path, subjects: list[Subject], rows: list[dict[tuple[str, str], Explained]]) -> None:
+    maps = MapFolder(folder, classifier(), NOISE)
+    for one, results in zip(subjects, rows, strict=True):
+        maps.add(one, results)
+    assert maps.finish() == sum(map(len, rows))
+
+
 def test_the_manifest_tells_what_every_file_is(tmp_path: Path) -> None:
     rows = [row(("Grad-CAM", "relu1")), row(("Smooth Grad-CAM++", "relu2"), nt_samples=12)]
-    save_maps(tmp_path / "new" / "maps", classifier(), NOISE, [subject("a.png"), subject("b.png", 4)], rows)
+    save_maps(tmp_path / "new" / "maps", [subject("a.png"), subject("b.png", 4)], rows)
     manifest = json.loads((tmp_path / "new" / "maps" / "manifest.json").read_text())
-    assert manifest["model"] == "mine" and manifest["device"] == "cpu"
+    assert manifest["model"] == "mine"
     assert (manifest["nt_samples"], manifest["noise_level"], manifest["seed"]) == ("auto", 0.15, 4)
     assert manifest["versions"]["captum_sgcampp"] == __version__ and manifest["versions"]["torch"] == torch.__version__
     assert "captum" in manifest["versions"]
@@ -53,6 +60,7 @@ def test_the_manifest_tells_what_every_file_is(tmp_path: Path) -> None:
             "layer": key[1],
             "nt_samples": one.nt_samples,
             "shape": [2, 3],
+            "device": "cpu",
         }
 
 
@@ -71,7 +79,7 @@ def test_a_digest_takes_whatever_a_state_dict_holds() -> None:
 
 def test_pictures_of_one_stem_keep_their_own_files(tmp_path: Path) -> None:
     subjects = [subject("one/x.png"), subject("two/x.jpg"), subject("three/x.png")]
-    save_maps(tmp_path, classifier(), NOISE, subjects, [row(("Grad-CAM", "relu1"))] * 3)
+    save_maps(tmp_path, subjects, [row(("Grad-CAM", "relu1"))] * 3)
     assert len(list(tmp_path.glob("*.npy"))) == 3
 
 
@@ -90,9 +98,7 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_names_of_any_picture_give_safe_files(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "maps"
-    save_maps(
-        folder, classifier(), NOISE, [subject(name)], [row(("Smooth Grad-CAM++", "relu1"), ("Grad-CAM", "relu1"))]
-    )
+    save_maps(folder, [subject(name)], [row(("Smooth Grad-CAM++", "relu1"), ("Grad-CAM", "relu1"))])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["maps"]
     saved = list(folder.iterdir())
     assert len(saved) == 3
@@ -112,7 +118,7 @@ def test_shortened_names_stay_different() -> None:
 
 def test_a_full_disk_leaves_the_old_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = row(("Grad-CAM", "relu1"))
-    save_maps(tmp_path, classifier(), NOISE, [subject("a.png")], [first])
+    save_maps(tmp_path, [subject("a.png")], [first])
 
     def fail(path: Path, values: object) -> None:
         path.write_bytes(b"half")
@@ -120,7 +126,7 @@ def test_a_full_disk_leaves_the_old_map(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(np, "save", fail)
     with pytest.raises(OSError, match="no space left"):
-        save_maps(tmp_path, classifier(), NOISE, [subject("a.png")], [row(("Grad-CAM", "relu1"))])
+        save_maps(tmp_path, [subject("a.png")], [row(("Grad-CAM", "relu1"))])
     (saved,) = tmp_path.glob("*.npy")
     np.testing.assert_array_equal(np.load(saved), first["Grad-CAM", "relu1"].maps[0, 0].numpy())
     assert len(list(tmp_path.iterdir())) == 2

@@ -1,0 +1,18 @@
+"""The names that options take are those that the code behind them knows."""
+
+from __future__ import annotations
+
+from captum_sgcampp.commands import choices
+from captum_sgcampp.evaluation.measures import groups
+from captum_sgcampp.evaluation.methods import METHODS as EVALUATE_METHODS
+from captum_sgcampp.metrics.curves import BASELINES
+from captum_sgcampp.vision.classifiers import BUNDLED
+from captum_sgcampp.vision.explanations import METHODS as EXPLAIN_METHODS
+
+
+def test_names_of_options_are_those_of_the_code() -> None:
+    assert choices.BUNDLED == BUNDLED
+    assert choices.BASELINES == BASELINES
+    assert list(choices.EXPLAIN_METHODS) == list(EXPLAIN_METHODS)
+    assert sorted(choices.EVALUATE_METHODS) == sorted(EVALUATE_METHODS)
+    assert list(choices.METRICS) == list(groups(1))
