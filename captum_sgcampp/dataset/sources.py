@@ -93,6 +93,10 @@ def _of_file(path: Path, name: str, image_column: str, target: str, strict: bool
     elif suffix == ".parquet":
         yield from _of_parquet(path, f"{name}/", image_column, target)
     elif suffix in SUFFIXES or strict:
+        if _column_of(target) is not None:
+            raise ValueError(
+                f"targets: expected sources with columns for {target!r}, found the image file {_text(path)}"
+            )
         yield Item(name, _text(path), "file", os.fsencode(path.absolute()), target=_from_path(path, target))
 
 
