@@ -92,7 +92,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--image-column", default="image", metavar="NAME", help="of Parquet files and data sets (default: image)")
     add("--images-per-part", type=int, default=256, metavar="N", help="images in one file of results (default: 256)")
-    add("--workers", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
+    add("--workers", type=int, metavar="N", help="processes (default: 1; with Ray as many as fit into the cluster)")
     add(
         "--threads",
         type=int,
@@ -122,6 +122,8 @@ def run(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         threads=arguments.threads,
         overlays=arguments.overlays,
+        engine=arguments.engine,
+        address=arguments.address,
         progress=_report,
         model=arguments.model,
         weights=None if arguments.weights is None else str(arguments.weights),

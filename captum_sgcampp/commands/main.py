@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(error, FILE_ERROR if type(error).__name__ == "ImageError" else USAGE_ERROR)
     except OSError as error:
         return _complain(error, FILE_ERROR)
-    except RuntimeError as error:
+    except (RuntimeError, ImportError) as error:
         return _complain(error, FAILURE)
     return 0
 
