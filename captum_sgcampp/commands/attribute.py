@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             threads=arguments.threads,
             overlays=arguments.overlays,
+            engine=arguments.engine,
+            address=arguments.address,
             progress=_Progress(shown),
             model=arguments.model,
             weights=None if arguments.weights is None else str(arguments.weights),

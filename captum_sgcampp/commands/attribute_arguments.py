@@ -90,7 +90,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--image-column", default="image", metavar="NAME", help="of Parquet files and data sets (default: image)")
     add("--images-per-part", type=count, default=256, metavar="N", help="images in one file of results (default: 256)")
-    add("--workers", type=count, default=1, metavar="N", help="processes on this machine (default: 1)")
+    add("--workers", type=count, metavar="N", help="processes (default: 1; with Ray as many as fit into the cluster)")
     add(
         "--threads",
         type=count,

@@ -47,7 +47,7 @@ def _status(arguments: Namespace) -> int:
         return _complain(error, FILE_ERROR if type(error).__name__ == "ImageError" else USAGE_ERROR)
     except OSError as error:
         return _complain(error, FILE_ERROR)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, ImportError) as error:
         return _complain(error, FAILURE)
     except KeyboardInterrupt:
         return _complain("interrupted before all was done", INTERRUPTED)

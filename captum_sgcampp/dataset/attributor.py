@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from captum_sgcampp.dataset.columns import Row, arrays
+from captum_sgcampp.dataset.columns import Row, arrays, joined
 from captum_sgcampp.dataset.explain import Plan, explained_rows
 from captum_sgcampp.dataset.options import Options
 from captum_sgcampp.dataset.targets import Targets
@@ -86,6 +87,31 @@ class Attributor:
         ((256,), 'star')
         >>> rows["error"][2]
         "ImageError: '2': expected an image file, found an empty file"
+
+    In a pipeline of Ray Data of your own (`attribute_dataset(..., engine="ray")` needs none of this)::
+
+        import ray
+        from ray.data.checkpoint import CheckpointConfig
+
+        ray.data.DataContext.get_current().checkpoint_config = CheckpointConfig(
+            id_column="path", checkpoint_path="/shared/checkpoint", delete_checkpoint_on_success=False
+        )
+        images = ray.data.read_images("photos", mode="RGB", include_paths=True, override_num_blocks=100)
+        images.map_batches(
+            Attributor,
+            fn_constructor_kwargs={"model": "resnet50", "methods": ("grad-cam++",)},
+            batch_size=8,
+            batch_format="pyarrow",  # else the maps become tensors of Ray's own, which other readers do not know
+            concurrency=1,
+            num_cpus=0.5,  # with a whole CPU each, a second start on two CPUs waits for ever
+        ).write_parquet("/shared/maps")
+
+    Without `override_num_blocks` there can be one block, and nothing is on the disk before the end. Set the environment
+    variable `RAY_USAGE_STATS_ENABLED=0`: Ray reports its use otherwise. With Hugging Face and with torch::
+
+        rows = dataset.map(attributor, batched=True, batch_size=8, remove_columns=dataset.column_names)
+        for batch in torch.utils.data.DataLoader(dataset, batch_size=8, collate_fn=...):  # a dictionary of lists
+            rows = attributor(batch)
     """
 
     def __init__(
@@ -110,22 +136,30 @@ class Attributor:
         chosen = [fitting_layer(network, name, example) for name in layers] or [chosen_layer(network, example)]
         self.plan = Plan(self.classifier, tuple(chosen), Targets(self.classifier, tuple(targets)), self.options)
 
-    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, NDArray[Any]]:
+    def __call__(self, batch: Mapping[str, Sequence[Any]] | pa.Table) -> dict[str, NDArray[Any]] | pa.Table:
         """The rows of all images of a batch.
 
         Args:
             batch: columns. `image`: pictures of Pillow, bytes of image files, paths, dictionaries with `bytes` or
                 `path`, arrays of uint8 `(H, W, 3)` or `(H, W)`, or inputs of the model, float tensors `(C, H, W)`.
-                `id` (optional): their names. The column of the classes, where `targets` names one.
+                `id` (optional): their names, by default `path` or numbers. `path` (optional): for the rows. The column
+                of the classes, where `targets` names one. Other columns of a dictionary are left alone.
 
         Returns:
             One array per column of `dataset.columns.TYPES`. Maps are arrays of float32, `height` times `width` entries.
+            For an Arrow table a table of these columns, maps as lists, with the other columns of the batch beside them.
         """
+        if isinstance(batch, pa.Table):
+            columns = {name: batch[name].to_pylist() for name in batch.column_names}
+            return joined(batch, list(self._of_images(columns)))
+        return arrays([row for rows in self._of_images(batch) for row in rows])
+
+    def _of_images(self, batch: Mapping[str, Sequence[Any]]) -> Iterator[list[Row]]:
         images = batch["image"]
-        names = batch.get("id", range(len(images)))
-        targets = self._own_targets(batch, len(images))
-        prepared = (self.prepare(*one) for one in zip(map(str, names), images, targets, strict=True))
-        return arrays([row for _, rows in self.explain(prepared) for row in rows])
+        paths, targets = batch.get("path", [None] * len(images)), self._own_targets(batch, len(images))
+        names = batch.get("id", batch.get("path", range(len(images))))
+        columns = zip(map(str, names), images, targets, paths, strict=True)
+        yield from (rows for _, rows in self.explain(self.prepare(*one) for one in columns))
 
     def prepare(
         self, name: str, image: Any, target: object = None, path: str | None = None, show: bool = False

@@ -72,13 +72,24 @@ def table(rows: Sequence[Row], columns: pa.Schema) -> pa.Table:
     )
 
 
+def joined(batch: pa.Table, of_images: Sequence[Sequence[Row]]) -> pa.Table:
+    """The rows of every image as a table, beside those columns of the batch whose names a run does not use."""
+    found = table([row for rows in of_images for row in rows], schema(None, {}).remove_metadata())
+    images = np.repeat(np.arange(len(of_images)), [len(rows) for rows in of_images])
+    for field in batch.schema:
+        if field.name not in TYPES:
+            found = found.append_column(field, batch[field.name].take(pa.array(images)))
+    return found
+
+
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     if not pa.types.is_list(kind) and not pa.types.is_fixed_size_list(kind):
         return pa.array(values, kind)
-    entries = [np.empty(0, np.float32) if value is None else value for value in values]
+    none = np.empty(0, np.float32)
+    entries = [none if value is None else value for value in values]
     absent = pa.array([value is None for value in values], pa.bool_())
     if pa.types.is_list(kind):
         offsets = np.cumsum([0, *map(len, entries)]).astype(np.int32)
-        return pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(entries)), mask=absent)
+        return pa.ListArray.from_arrays(offsets, pa.array(np.concatenate([none, *entries])), mask=absent)
     entries = [np.zeros(kind.list_size, np.float32) if value is None else value for value in values]
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(entries)), type=kind, mask=absent)
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate([none, *entries])), type=kind, mask=absent)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 import torch
@@ -20,11 +20,13 @@ from captum_sgcampp.dataset.columns import Row, schema, table
 from captum_sgcampp.dataset.items import Item, items_of_part, write_items
 from captum_sgcampp.dataset.overlays import save_overlays
 from captum_sgcampp.dataset.sources import listed, read_item
+from captum_sgcampp.dataset.targets import is_of_each_image
 from captum_sgcampp.storage.run_folder import RunFolder, check_items, existing_run, open_run
 from captum_sgcampp.storage.work import finish_parts
 from captum_sgcampp.storage.workers import work_in_processes
 
 READERS, AHEAD = 2, 32  # threads that read images, and images that wait for the model at most
+ENGINES = ("plain", "ray")
 
 
 def attribute_dataset(
@@ -33,9 +35,11 @@ def attribute_dataset(
     *,
     image_column: str = "image",
     images_per_part: int = 256,
-    workers: int = 1,
+    workers: int | None = None,
     threads: int | None = None,
     overlays: bool = False,
+    engine: Literal["plain", "ray"] = "plain",
+    address: str | None = None,
     progress: Callable[[int, int], object] | None = None,
     **arguments: Any,
 ) -> RunFolder:
@@ -52,11 +56,18 @@ def attribute_dataset(
                     Default: `"image"`
         images_per_part (int, optional): Images in one file of results, which a killed process loses at most.
                     Default: 256
-        workers (int, optional): Processes on this machine, each with a model of its own. Default: 1
+        workers (int, optional): Processes, each with a model of its own.
+                    Default: None, one; with Ray as many as the cluster has GPUs, or CPUs for their threads
         threads (int, optional): Of torch in each process. The last bits of the maps depend on it.
                     Default: None, that of the run; for a new one torch's own, shared by the workers
         overlays (bool, optional): Whether to write a picture of every map into the folder `__overlays__`.
                     Default: False
+        engine (str, optional): Who distributes the work: `"plain"`, or `"ray"` for Ray Data, with `folder` and
+                    `sources` on file systems that all nodes share. A run can go on with either, with the same bytes,
+                    and nodes of another kind than the first may differ in the last bits.
+                    Default: `"plain"`
+        address (str, optional): Of the Ray cluster, as `"auto"`, unless this process is connected to one.
+                    Default: None, a new one on this machine
         progress (Callable, optional): Called with the numbers of finished parts and of all parts.
         **arguments (Any): Of `Attributor`, as JSON can hold them: model, layers, targets, methods, nt_samples, ...
 
@@ -67,33 +78,50 @@ def attribute_dataset(
         TypeError, ValueError: the arguments make no sense, the folder holds something else, or its run has other
             settings.
         OSError: a source or the model cannot be read, or the results cannot be written. Finished parts stay.
+        ImportError: the engine is Ray, which is not installed.
+        RuntimeError: processes or nodes ended, or a part failed on a node of Ray. Finished parts stay.
     """
-    for name, value in (("images_per_part", images_per_part), ("workers", workers)):
+    for name, value in (("images_per_part", images_per_part), ("workers", 1 if workers is None else workers)):
         check_count(name, value)
+    if engine not in ENGINES:
+        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
     folder = Path(folder)
-    threads = threads or _threads_of(folder) or max(1, torch.get_num_threads() // workers)
-    attributor = Attributor(**arguments)
-    target = attributor.plan.targets.of_each_image
     texts = [os.fspath(source) for source in sources]
     settings = {
         "sources": [os.path.abspath(text) for text in texts],
         "image_column": image_column,
         "images_per_part": images_per_part,
-        "threads": threads,
+        "threads": threads or _threads_of(folder) or max(1, torch.get_num_threads() // (workers or 1)),
         "overlays": overlays,
-        **attributor.settings(),
     }
-    run = open_run(
-        folder, settings, lambda path: write_items(path, listed(texts, image_column, target), images_per_part)
-    )
-    report = None if progress is None else lambda finished: progress(finished, run.parts.count)
+    if engine == "ray":
+        from captum_sgcampp.dataset import ray_engine
+
+        with ray_engine.connected(address):
+            run = _opened(folder, texts, settings | ray_engine.settings_of(arguments))
+            if run.parts.missing():
+                ray_engine.work_on_cluster(run, arguments, workers, _report(run, progress))
+        return run
+    attributor = Attributor(**arguments)
+    run = _opened(folder, texts, settings | attributor.settings())
     if not run.parts.missing():
         return run
-    if workers == 1:
-        work_on(run, attributor, report)
+    if workers in (None, 1):
+        work_on(run, attributor, _report(run, progress))
     else:
-        work_in_processes(partial(work, os.fspath(folder), arguments), workers, run.parts, report)
+        work_in_processes(partial(work, os.fspath(folder), arguments), workers, run.parts, _report(run, progress))
     return run
+
+
+def _opened(folder: Path, sources: Sequence[str], settings: dict[str, Any]) -> RunFolder:
+    """The run, its images listed if it is new."""
+    target = next(filter(is_of_each_image, settings["targets"]), "")
+    items = partial(listed, sources, settings["image_column"], target)
+    return open_run(folder, settings, lambda path: write_items(path, items(), settings["images_per_part"]))
+
+
+def _report(run: RunFolder, progress: Callable[[int, int], object] | None) -> Callable[[int], object] | None:
+    return None if progress is None else lambda finished: progress(finished, run.parts.count)
 
 
 def _threads_of(folder: Path) -> int | None:

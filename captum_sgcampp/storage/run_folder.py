@@ -36,6 +36,14 @@ class RunFolder:
         """For a runner on this folder."""
         return Claims(self.folder / OWN / "claims")
 
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Compares settings with those of the run.
+
+        Raises:
+            ValueError: one differs. The message names it.
+        """
+        _check_same(_settings_path(self.folder), self.settings, json.loads(json.dumps(settings)))
+
 
 def open_run(folder: Path, settings: Mapping[str, Any], list_items: Callable[[Path], int]) -> RunFolder:
     """The run in a folder, begun if there is none.
@@ -53,7 +61,7 @@ def open_run(folder: Path, settings: Mapping[str, Any], list_items: Callable[[Pa
     if not _settings_path(folder).exists():
         _begin(folder, settings, list_items)
     run = existing_run(folder)
-    _check_same(_settings_path(folder), run.settings, json.loads(json.dumps(settings)))
+    run.check(settings)
     return run
 
 

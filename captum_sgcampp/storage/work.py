@@ -34,6 +34,21 @@ def finish_parts(
         _report(parts, progress)
 
 
+def finish_part(
+    number: int, parts: Parts, claims: Claims, write: Callable[[int, Path], object], wait: bool = True
+) -> None:
+    """Makes one part, unless it is there.
+
+    Args:
+        number: of the part.
+        parts, claims, write: as in `finish_parts`.
+        wait: whether to wait for a runner that works on it, and to make it if that one dies. If not, it is left alone.
+    """
+    with claims.alive():
+        while number not in parts.finished() and not _made(number, parts, claims, write, None) and wait:
+            time.sleep(PAUSE)
+
+
 def _made(
     number: int,
     parts: Parts,

@@ -35,7 +35,7 @@ def test_a_folder_becomes_rows_and_the_same_command_goes_on(command: Any, photos
 
 
 def test_the_names_of_folders_are_classes(command: Any, photos: Path) -> None:
-    status, out, _ = command("attribute", "photos", "--out", "maps", "--targets", "folder", "--methods", "grad-cam")
+    status, _, _ = command("attribute", "photos", "--out", "maps", "--targets", "folder", "--methods", "grad-cam")
     assert status == 0 and set(dataset.open("maps").table(["target"])["target"].to_pylist()) == {CLASSES.index("star")}
 
 
