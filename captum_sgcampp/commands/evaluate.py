@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from captum_sgcampp.checks import check_count, check_positive
-from captum_sgcampp.evaluation.cases import Cases, folder_cases, scene_cases
+from captum_sgcampp.evaluation.cases import Cases, ImageFolder, Scenes
 from captum_sgcampp.evaluation.measures import groups
-from captum_sgcampp.evaluation.methods import METHODS, chosen_methods
-from captum_sgcampp.evaluation.run import RESULTS, evaluate
+from captum_sgcampp.evaluation.methods import METHODS, Method, chosen_methods
+from captum_sgcampp.evaluation.run import RESULTS, Evaluation, chosen_reference, open_evaluation
 from captum_sgcampp.metrics.curves import BASELINES
 from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, load_classifier, usable_device
 from captum_sgcampp.vision.model_factory import classifier_from_factory
@@ -21,7 +23,8 @@ DESCRIPTION = """\
 Measure methods on many images: means with bootstrap intervals and paired tests, as a table, CSV and a figure.
 
 Without arguments it measures on fresh scenes of the bundled generator, whose objects are known. With a folder, on its
-images. The results of each image are written at once. The same command again resumes a stopped run.
+images. A run that was stopped, by whatever, goes on with the same command, and several runners on one folder share the
+work. An image that cannot be measured is left out, and the table says why.
 """
 EPILOG = """\
 examples:
@@ -43,6 +46,7 @@ SETTINGS = (
     "randomization_steps",
     "batch_size",
 )
+COUNTS = ("scenes", "limit", "steps", "randomization_steps", "window", "stride", "batch_size", "workers", "threads")
 
 
 def add_to(commands: Any) -> None:
@@ -57,6 +61,7 @@ def add_to(commands: Any) -> None:
     _add_case_arguments(parser)
     _add_method_arguments(parser)
     _add_metric_arguments(parser)
+    _add_run_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -80,6 +85,13 @@ def _add_case_arguments(parser: argparse.ArgumentParser) -> None:
         "or a Classifier",
     )
     add("--device", default="cpu", help="torch device (default: cpu)")
+    add(
+        "--channels-last",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the model in torch's memory format channels_last, which is faster on CPUs and changes the last bits "
+        "(default: yes, as the tables in tutorials/results were made)",
+    )
 
 
 def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,6 +129,18 @@ def _add_metric_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--randomization-steps", type=int, metavar="N", help="randomized copies of the model (default: 3)")
     add("--batch-size", type=int, metavar="N", help="rows of a forward pass (default: 4 on the CPU, else 32)")
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--strict", action="store_true", help="stop at an image that cannot be measured")
+    add("--workers", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
+    add(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads of each process, which the last bits depend on (default: torch's own, shared by the workers)",
+    )
     add("--out", type=Path, default=Path("evaluation"), metavar="FOLDER", help="results (default: evaluation)")
 
 
@@ -124,26 +148,48 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure what is missing, then write and print the results."""
     _check_numbers(arguments)
     _check_out(arguments.out)
-    device = usable_device(arguments.device)
-    classifier = _classifier(arguments)
-    # Convolutions on a CPU are several times as fast in this memory format.
-    classifier.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    text = evaluate(
-        classifier,
-        _cases(arguments, classifier, device),
-        chosen_methods(arguments.methods, arguments.nt_samples, arguments.noise_level),
-        arguments.out,
-        layers=arguments.layers,
-        reference=arguments.reference,
-        metrics=arguments.metrics,
-        **{name: getattr(arguments, name) for name in SETTINGS},
-    )
-    print(text)
+    reference = chosen_reference(arguments.reference, _methods(arguments))
+    evaluation = _evaluation(arguments)
+    if arguments.workers == 1:
+        evaluation.measure(strict=arguments.strict)
+    else:
+        evaluation.measure_in_processes(partial(work_in_process, arguments), arguments.workers)
+    print(evaluation.report(reference, strict=arguments.strict))
     print(f"wrote {', '.join(RESULTS)} into {arguments.out}")
 
 
+def work_in_process(arguments: argparse.Namespace) -> None:
+    """Measure what is missing, in a process of its own."""
+    try:
+        _evaluation(arguments).measure(strict=arguments.strict)
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        sys.exit(f"captum-sgcampp: error: {error}")
+
+
+def _evaluation(arguments: argparse.Namespace) -> Evaluation:
+    device = usable_device(arguments.device)
+    classifier = _classifier(arguments)
+    classifier.model.to(device)
+    return open_evaluation(
+        classifier,
+        _cases(arguments, classifier, device),
+        _methods(arguments),
+        arguments.out,
+        layers=arguments.layers,
+        metrics=arguments.metrics,
+        channels_last=arguments.channels_last,
+        workers=arguments.workers,
+        threads=arguments.threads,
+        **{name: getattr(arguments, name) for name in SETTINGS},
+    )
+
+
+def _methods(arguments: argparse.Namespace) -> list[Method]:
+    return chosen_methods(arguments.methods, arguments.nt_samples, arguments.noise_level)
+
+
 def _check_numbers(arguments: argparse.Namespace) -> None:
-    for name in ("scenes", "limit", "steps", "randomization_steps", "window", "stride", "batch_size"):
+    for name in COUNTS:
         if getattr(arguments, name) is not None:
             check_count(f"--{name.replace('_', '-')}", getattr(arguments, name))
     for count in arguments.nt_samples:
@@ -168,15 +214,9 @@ def _classifier(arguments: argparse.Namespace) -> Classifier:
 
 def _cases(arguments: argparse.Namespace, classifier: Classifier, device: torch.device) -> Cases:
     if arguments.folder is not None:
-        return folder_cases(
-            classifier,
-            arguments.folder,
-            target_from_name=arguments.target_from_name,
-            masks=arguments.masks,
-            seed=arguments.seed,
-            device=device,
-            limit=arguments.limit,
+        return ImageFolder(
+            classifier, arguments.folder, device, arguments.target_from_name, arguments.masks, arguments.limit
         )
     if classifier.name != BUNDLED:
         raise ValueError(f"FOLDER: expected a folder of images for {classifier.name}, found none")
-    return scene_cases(classifier, arguments.scenes, arguments.seed, device)
+    return Scenes(classifier, arguments.scenes, arguments.seed, device)

@@ -107,9 +107,10 @@ def _is_plain(value: object) -> bool:
 
 
 def _files(model: nn.Module) -> set[Path]:
-    """The Python files in which the classes of the modules are written. A factory's file is mostly among them."""
-    classes = {base for module in model.modules() for base in type(module).__mro__}
-    codes = [getattr(value, "__code__", None) for base in classes for value in list(vars(base).values())]
+    """The Python files in which the modules' classes and replaced methods are written. A factory's own is mostly among
+    them."""
+    owners = {owner for module in model.modules() for owner in (module, *type(module).__mro__)}
+    codes = [getattr(value, "__code__", None) for owner in owners for value in list(vars(owner).values())]
     paths = {Path(code.co_filename).resolve() for code in codes if code is not None}
     return {path for path in paths if path.is_file() and not any(path.is_relative_to(known) for known in _KNOWN)}
 

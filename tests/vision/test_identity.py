@@ -96,6 +96,13 @@ def test_a_factor_that_repr_does_not_show_is_told_apart(file: Path) -> None:
     assert differing(one, other) == ["architecture"]
 
 
+def test_a_forward_pass_that_was_replaced_is_told_apart(file: Path) -> None:
+    classifier = classifier_from_factory(f"{file}:load")
+    before = model_identity(classifier, CPU)
+    classifier.model[1].forward = lambda x: -x
+    assert differing(before, model_identity(classifier, CPU)) == ["architecture"]
+
+
 def test_another_normalization_size_or_dtype_is_told_apart(file: Path) -> None:
     classifier = classifier_from_factory(f"{file}:load")
     others: list[Callable] = [
