@@ -100,7 +100,7 @@ def _measured(rows: pa.Table, layer: str, method: str) -> Measured:
 
 
 def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    return np.asarray(pc.fill_null(column, math.nan).to_numpy(), np.float64)
+    return np.array(pc.fill_null(column, math.nan).to_numpy(), np.float64)
 
 
 def failed(rows: pa.Table) -> dict[str, str]:

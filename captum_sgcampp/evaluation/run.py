@@ -90,7 +90,7 @@ def open_evaluation(
         classifier, cases, methods, out: see `evaluate`.
         layers: names of the layers to explain. None: the deepest one.
         metrics: names of groups of metrics. None: all that the images allow.
-        channels_last: whether the model is converted to torch's memory format `channels_last`.
+        channels_last: whether the model is converted to torch's memory format `channels_last`, else to the usual one.
         workers: processes that share torch's threads.
         threads: of torch in each. None: those of the run, for a new one a worker's share.
         options: fields of `Settings`. What is missing or None is chosen for the images and the device.
@@ -99,7 +99,7 @@ def open_evaluation(
         ValueError: the folder holds something else, or a run of other settings.
     """
     _check_format(out)
-    memory_format = torch.channels_last if channels_last else torch.preserve_format
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
     model = classifier.model.to(memory_format=memory_format)  # type: ignore[call-overload]
     example = _example(classifier, cases)
     layers = list(dict.fromkeys(layers or [deepest_layer(model, example)]))
