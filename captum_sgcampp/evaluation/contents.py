@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,14 +28,19 @@ def stamp(files: Sequence[Path]) -> str | None:
         return None
 
 
-def check_unchanged(rows: pa.Table, cases: Cases, items: Sequence[Item]) -> None:
+def check_unchanged(rows: pa.Table, cases: Cases, items: Sequence[Item], part_of: Callable[[int], Path]) -> None:
     """Reads a file only if its size or time is not that of its rows. Files that are gone are not checked.
+
+    Args:
+        rows: all of the run.
+        cases, items: its images.
+        part_of: from the number of an item to the part with its rows.
 
     Raises:
         ValueError: a file has another content than when it was measured.
     """
     seen = {row["image"]: row for row in rows.select(["image", "content", "stamp"]).to_pylist()}
-    for item in items:
+    for number, item in enumerate(items):
         files, row = cases.files(item), seen[item.name]
         now = stamp(files)
         if now is None or now == row["stamp"] or row["content"] is None:
@@ -44,5 +49,5 @@ def check_unchanged(rows: pa.Table, cases: Cases, items: Sequence[Item]) -> None
         if found != row["content"]:
             raise ValueError(
                 f"{files[0]}: expected the image (and mask) that was measured, of digest {row['content']}, found "
-                f"{found}; choose another --out for changed files"
+                f"{found}; delete {part_of(number)} to measure it again, or choose another --out"
             )

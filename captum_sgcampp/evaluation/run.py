@@ -231,9 +231,9 @@ class Evaluation:
 
     def report(self, reference: str, *, strict: bool = False) -> str:
         """Writes the results of a finished run. Returns the table."""
-        rows = read_rows([path for _, path in sorted(self.run.parts.finished().items())])
-        items = read_items(check_items(self.run))
-        check_unchanged(rows, self.cases, items)
+        paths = [path for _, path in sorted(self.run.parts.finished().items())]
+        rows, items = read_rows(paths), read_items(check_items(self.run))
+        check_unchanged(rows, self.cases, items, lambda number: paths[number // IMAGES_PER_PART])
         lines = failures(failed(rows))
         if lines and strict:
             raise ValueError(f"--strict: expected images that can all be measured, found {lines[0]}")

@@ -195,6 +195,18 @@ def test_files_that_changed_are_noticed_and_touched_ones_are_not(photos: ImageFo
         finished(photos, tmp_path / "out")
 
 
+def test_a_repaired_image_is_measured_when_its_part_is_deleted(photos: ImageFolder, tmp_path: Path) -> None:
+    sound = (photos.folder / "5.png").read_bytes()
+    (photos.folder / "5.png").write_bytes(b"")
+    finished(photos, tmp_path / "out")
+    (photos.folder / "5.png").write_bytes(sound)
+    part = next((tmp_path / "out").glob("part-000001.*"))
+    with pytest.raises(ValueError, match=rf"5\.png: .* delete .*{part.name} to measure it again"):
+        finished(photos, tmp_path / "out")
+    part.unlink()
+    assert "Not measured" not in finished(photos, tmp_path / "out")
+
+
 def test_images_that_are_added_later_are_not_part_of_the_run(photos: ImageFolder, tmp_path: Path) -> None:
     text = finished(photos, tmp_path / "out")
     shutil.copy(photos.folder / "1.png", photos.folder / "00.png")
