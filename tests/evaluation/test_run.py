@@ -226,6 +226,14 @@ def test_another_model_is_refused_by_what_differs(photos: ImageFolder, tmp_path:
         )  # fmt: skip
 
 
+def test_the_memory_format_is_the_one_of_the_settings(photos: ImageFolder, tmp_path: Path) -> None:
+    methods, weight = chosen_methods(["random"], [2], [0.1]), photos.classifier.model.get_parameter("features.0.weight")
+    for channels_last in (True, False):
+        out = tmp_path / f"{channels_last}"
+        open_evaluation(photos.classifier, photos, methods, out, metrics=["sparseness"], channels_last=channels_last)
+        assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+
+
 def test_results_of_an_earlier_format_are_refused(cases: Scenes, tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_text("{}")
     with pytest.raises(ValueError, match=r"--out: expected results of this version, found .*format has changed"):
