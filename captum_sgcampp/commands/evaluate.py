@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from functools import partial
 
 import torch
 
 from captum_sgcampp.commands.outputs import check_folder
-from captum_sgcampp.evaluation.cases import Cases, folder_cases, scene_cases
-from captum_sgcampp.evaluation.methods import chosen_methods
-from captum_sgcampp.evaluation.run import RESULTS, evaluate
+from captum_sgcampp.evaluation.cases import Cases, ImageFolder, Scenes
+from captum_sgcampp.evaluation.methods import Method, chosen_methods
+from captum_sgcampp.evaluation.run import RESULTS, Evaluation, chosen_reference, open_evaluation
+from captum_sgcampp.storage.printable import printable
 from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, usable_device
 from captum_sgcampp.vision.model_factory import chosen_classifier
 
@@ -31,22 +34,44 @@ SETTINGS = (
 def run(arguments: argparse.Namespace) -> None:
     """Measure what is missing, then write and print the results."""
     _check_out(arguments)
+    reference = chosen_reference(arguments.reference, _methods(arguments))
+    evaluation = _evaluation(arguments)
+    if arguments.workers == 1:
+        evaluation.measure(strict=arguments.strict)
+    else:
+        evaluation.measure_in_processes(partial(work_in_process, arguments), arguments.workers)
+    print(evaluation.report(reference, strict=arguments.strict))
+    print(f"wrote {', '.join(RESULTS)} into {printable(str(arguments.out))}")
+
+
+def work_in_process(arguments: argparse.Namespace) -> None:
+    """Measure what is missing, in a process of its own."""
+    try:
+        _evaluation(arguments).measure(strict=arguments.strict)
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        sys.exit(f"captum-sgcampp: error: {printable(str(error))}")
+
+
+def _evaluation(arguments: argparse.Namespace) -> Evaluation:
     device = usable_device(arguments.device)
     classifier = chosen_classifier(arguments.model, arguments.weights, arguments.model_factory)
-    # Convolutions on a CPU are several times as fast in this memory format.
-    classifier.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    text = evaluate(
+    classifier.model.to(device)
+    return open_evaluation(
         classifier,
         _cases(arguments, classifier, device),
-        chosen_methods(arguments.methods, arguments.nt_samples, arguments.noise_level),
+        _methods(arguments),
         arguments.out,
         layers=arguments.layers,
-        reference=arguments.reference,
         metrics=arguments.metrics,
+        channels_last=arguments.channels_last,
+        workers=arguments.workers,
+        threads=arguments.threads,
         **{name: getattr(arguments, name) for name in SETTINGS},
     )
-    print(text)
-    print(f"wrote {', '.join(RESULTS)} into {arguments.out}")
+
+
+def _methods(arguments: argparse.Namespace) -> list[Method]:
+    return chosen_methods(arguments.methods, arguments.nt_samples, arguments.noise_level)
 
 
 def _check_out(arguments: argparse.Namespace) -> None:
@@ -56,24 +81,13 @@ def _check_out(arguments: argparse.Namespace) -> None:
     inputs = [folder for folder in (arguments.folder, arguments.masks) if folder is not None and folder.exists()]
     if out.exists() and any(out.samefile(folder) for folder in inputs):
         raise ValueError(f"--out: expected another folder than those that are read, found {str(out)!r}")
-    foreign = [] if (out / "settings.json").exists() else [name for name in RESULTS if (out / name).exists()]
-    if foreign:
-        raise FileExistsError(
-            f"--out: expected a new folder or one of this command, found {foreign[0]} in {str(out)!r}"
-        )
 
 
 def _cases(arguments: argparse.Namespace, classifier: Classifier, device: torch.device) -> Cases:
     if arguments.folder is not None:
-        return folder_cases(
-            classifier,
-            arguments.folder,
-            target_from_name=arguments.target_from_name,
-            masks=arguments.masks,
-            seed=arguments.seed,
-            device=device,
-            limit=arguments.limit,
+        return ImageFolder(
+            classifier, arguments.folder, device, arguments.target_from_name, arguments.masks, arguments.limit
         )
     if classifier.name != BUNDLED:
         raise ValueError(f"FOLDER: expected a folder of images for {classifier.name}, found none")
-    return scene_cases(classifier, arguments.scenes, arguments.seed, device)
+    return Scenes(classifier, arguments.scenes, arguments.seed, device)

@@ -13,7 +13,8 @@ DESCRIPTION = """\
 Measure methods on many images: means with bootstrap intervals and paired tests, as a table, CSV and a figure.
 
 Without arguments it measures on fresh scenes of the bundled generator, whose objects are known. With a folder, on its
-images. The results of each image are written at once. The same command again resumes a stopped run.
+images. A run that was stopped, by whatever, goes on with the same command, and several runners on one folder share the
+work. An image that cannot be measured is left out, and the table says why.
 """
 EPILOG = f"""\
 {EXIT_STATUS}
@@ -34,6 +35,7 @@ def add_to(commands: Any) -> None:
     _add_case_arguments(parser)
     _add_method_arguments(parser)
     _add_metric_arguments(parser)
+    _add_run_arguments(parser)
 
 
 def _add_case_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +58,13 @@ def _add_case_arguments(parser: argparse.ArgumentParser) -> None:
         "normalized as ImageNet, or a Classifier",
     )
     add("--device", default="cpu", help="torch device (default: cpu)")
+    add(
+        "--channels-last",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the model in torch's memory format channels_last, which is faster on CPUs and changes the last bits "
+        "(default: yes, as the tables in tutorials/results were made)",
+    )
 
 
 def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,4 +114,16 @@ def _add_metric_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--randomization-steps", type=count, metavar="N", help="randomized copies of the model (default: 3)")
     add("--batch-size", type=count, metavar="N", help="rows of a forward pass (default: 4 on the CPU, else 32)")
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--strict", action="store_true", help="stop at an image that cannot be measured")
+    add("--workers", type=count, default=1, metavar="N", help="processes on this machine (default: 1)")
+    add(
+        "--threads",
+        type=count,
+        metavar="N",
+        help="threads of each process, which the last bits depend on (default: torch's own, shared by the workers)",
+    )
     add("--out", type=Path, default=Path("evaluation"), metavar="FOLDER", help="results (default: evaluation)")

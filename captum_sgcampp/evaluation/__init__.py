@@ -1,9 +1,10 @@
 """Methods measured on many images, with intervals and paired tests.
 
-    cases -> maps of the methods -> measures -> records -> summary -> table, CSV, figure
+    cases -> maps of the methods -> measures -> rows in parts -> summary -> table, CSV, figure
 
-Every image is measured on its own, with noise seeded by its name, and its results are written before the next image
-starts. So a stopped run resumes, with the results of an uninterrupted one.
+Every image is measured on its own, with noise seeded by its name. The rows of a few images make a part, which is on the
+disk as a whole or not at all. So a stopped run goes on, and several processes share the work on one folder, with the
+results of one that was not interrupted.
 """
 
 from captum_sgcampp.evaluation.run import evaluate

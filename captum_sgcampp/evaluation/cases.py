@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Generator, Tensor
+from torch import Tensor
 
 from captum_sgcampp.bundled import Scene, draw_scene
-from captum_sgcampp.metrics import sample_mosaics
+from captum_sgcampp.evaluation.items import Item
 from captum_sgcampp.storage.printable import printable
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.images import read_image
+from captum_sgcampp.vision.images import ImageError, read_image
 
 # The first scene of an evaluation with seed 0. All seeds of training scenes are smaller.
 FIRST_EVALUATION_SEED = 3_000_000_000
 SEEDS_PER_RUN = 1_000_000  # distance of the scenes of two evaluation seeds, and the most scenes of one
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+# What groups of metrics need.
+MASKS = "masks of the objects"
+PAIRS = "images with several objects of the class, and their masks"
+MOSAICS = "images of at least four classes, one class in each"
 
 
 @dataclass(frozen=True)
@@ -45,40 +52,41 @@ class Case:
     instances: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Cases:
+class Cases(Protocol):
     """All that is explained. Images are read when needed.
 
     Attributes:
-        names: one per image.
-        targets: class of each.
-        load: from a number to its case.
-        partners: for each image three others of other classes for a mosaic, or None.
         kind: their name in the table.
-        files: of the images, if they come from files.
-        masks: files of their masks, if there are any.
+        has: what groups of metrics need, as far as these images have it. Whether they have four classes is seen later.
+        device: of the inputs.
     """
 
-    names: Sequence[str]
-    targets: Sequence[int]
-    load: Callable[[int], Case]
-    partners: Sequence[tuple[int, int, int] | None]
-    kind: str
-    files: Sequence[Path] = ()
-    masks: Sequence[Path] = ()
+    @property
+    def kind(self) -> str: ...
 
-    def digest(self) -> str:
-        """Digest of the names, the targets and the contents of the files."""
-        text = "\n".join(f"{name}\t{target}" for name, target in zip(self.names, self.targets, strict=True))
-        return _short_digest(text.encode(), *map(Path.read_bytes, self.files))
+    @property
+    def has(self) -> frozenset[str]: ...
 
-    def mask_digest(self) -> str | None:
-        """Digest of the mask files."""
-        return _short_digest(*map(Path.read_bytes, self.masks)) if self.masks else None
+    @property
+    def device(self) -> torch.device: ...
 
+    def check(self) -> None:
+        """Raises an OSError where none of the images can be reached."""
 
-def _short_digest(*parts: bytes) -> str:
-    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
+    def settings(self) -> Mapping[str, Any]:
+        """What decides which images and classes these are, by the name of the option."""
+
+    def items(self) -> Sequence[Item]:
+        """The list, in the order of the work. Called at the first start of a run only."""
+
+    def files(self, item: Item) -> Sequence[Path]:
+        """The files that an item is read from."""
+
+    def inputs(self, item: Item) -> Tensor:
+        """The model's input for an item, `(1, C, H, W)`."""
+
+    def load(self, item: Item) -> Case:
+        """All of an item. Without a target in the list it is classified."""
 
 
 def image_seed(seed: int, *parts: str) -> int:
@@ -87,62 +95,99 @@ def image_seed(seed: int, *parts: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
-def folder_cases(
-    classifier: Classifier,
-    folder: Path,
-    *,
-    target_from_name: bool,
-    masks: Path | None,
-    seed: int,
-    device: torch.device,
-    limit: int | None = None,
-) -> Cases:
-    """The images of a folder in the order of their names.
+def most_probable(classifier: Classifier, inputs: Tensor) -> int:
+    """The class with the largest logit of one input."""
+    with torch.no_grad():
+        return int(classifier.model(inputs).argmax())
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images of a folder in the order of their names. Names that begin with a dot are left out.
 
     Args:
         classifier: prepares and classifies them.
         folder: of the images.
+        device: of the inputs.
         target_from_name: whether a file's stem is its class index. Otherwise the most probable class is explained.
         masks: folder of masks as PNG by the same stem, not black where the object is.
-        seed: of the choice of mosaics.
-        device: of the inputs.
         limit: only the first so many images.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"FOLDER: expected a folder of images, found none at {folder}")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:limit]
-    if not paths:
-        raise FileNotFoundError(f"FOLDER: expected images ({', '.join(SUFFIXES)}) in {folder}, found none")
-    mask_paths = [] if masks is None else [_mask_path(masks, path) for path in paths]
-    targets = [_target(classifier, path, target_from_name, device) for path in paths]
 
-    names = [printable(path.name) for path in paths]
+    classifier: Classifier
+    folder: Path
+    device: torch.device
+    target_from_name: bool = False
+    masks: Path | None = None
+    limit: int | None = None
+    kind: ClassVar[str] = "images"
 
-    def load(index: int) -> Case:
-        inputs = classifier.prepare(read_image(paths[index])).to(device)
-        if not mask_paths:
-            return Case(names[index], inputs, targets[index])
-        region = _mask(classifier, mask_paths[index]).to(device)
-        return Case(names[index], inputs, targets[index], region[None], _box(region)[None])
+    def __post_init__(self) -> None:
+        self.check()
 
-    partners = sample_mosaics(targets, Generator().manual_seed(seed))
-    return Cases(names, targets, load, partners, f"{len(paths)} images", paths, mask_paths)
+    def check(self) -> None:
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"FOLDER: expected a folder of images, found none at {self.folder}")
+
+    @property
+    def has(self) -> frozenset[str]:
+        return frozenset({MOSAICS} if self.masks is None else {MOSAICS, MASKS})
+
+    def settings(self) -> Mapping[str, Any]:
+        return {
+            "FOLDER": os.path.abspath(self.folder),
+            "--limit": self.limit,
+            "--masks": None if self.masks is None else os.path.abspath(self.masks),
+            "--target-from-name": self.target_from_name,
+        }
+
+    def items(self) -> Sequence[Item]:
+        paths = sorted(path for path in self.folder.iterdir() if _is_image(path))[: self.limit]
+        if not paths:
+            raise FileNotFoundError(f"FOLDER: expected images ({', '.join(SUFFIXES)}) in {self.folder}, found none")
+        items = [Item(printable(path.name), os.fsencode(path.name), self._target_in(path.name)) for path in paths]
+        for item in items:
+            self._check_mask(item)
+        return items
+
+    def files(self, item: Item) -> Sequence[Path]:
+        image = self._image(item)
+        return [image] if self.masks is None else [image, self.masks / f"{image.stem}.png"]
+
+    def inputs(self, item: Item) -> Tensor:
+        path = self._image(item)
+        inputs = self.classifier.prepare(read_image(path)).to(self.device)
+        if not bool(torch.isfinite(inputs).all()):
+            raise ImageError(f"{str(path)!r}: expected finite values in the model's input, found NaN or infinity")
+        return inputs
+
+    def load(self, item: Item) -> Case:
+        inputs = self.inputs(item)
+        target = most_probable(self.classifier, inputs) if item.target is None else item.target
+        if self.masks is None:
+            return Case(item.name, inputs, target)
+        region = _mask(self.classifier, self.files(item)[1]).to(self.device)
+        return Case(item.name, inputs, target, region[None], _box(region)[None])
+
+    def _image(self, item: Item) -> Path:
+        return self.folder / os.fsdecode(item.file)
+
+    def _target_in(self, name: str) -> int | None:
+        if not self.target_from_name:
+            return None
+        if not Path(name).stem.isdigit():
+            raise ValueError(f"--target-from-name: expected a class number as file name, found {name!r}")
+        return self.classifier.class_index(Path(name).stem)
+
+    def _check_mask(self, item: Item) -> None:
+        for path in self.files(item)[1:]:
+            if not path.is_file():
+                raise FileNotFoundError(f"--masks: expected a mask of {item.name} at {path}, found none")
 
 
-def _mask_path(masks: Path, image: Path) -> Path:
-    path = masks / f"{image.stem}.png"
-    if not path.is_file():
-        raise FileNotFoundError(f"--masks: expected a mask of {image.name} at {path}, found none")
-    return path
-
-
-def _target(classifier: Classifier, path: Path, from_name: bool, device: torch.device) -> int:
-    if from_name:
-        if not path.stem.isdigit():
-            raise ValueError(f"--target-from-name: expected a class number as file name, found {path.name!r}")
-        return classifier.class_index(path.stem)
-    with torch.no_grad():
-        return int(classifier.model(classifier.prepare(read_image(path)).to(device)).argmax())
+def _is_image(path: Path) -> bool:
+    """Also macOS's resource forks begin with a dot."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _mask(classifier: Classifier, path: Path) -> Tensor:
@@ -161,7 +206,8 @@ def _box(region: Tensor) -> Tensor:
     return box
 
 
-def scene_cases(classifier: Classifier, count: int, seed: int, device: torch.device) -> Cases:
+@dataclass(frozen=True)
+class Scenes:
     """Fresh scenes of the bundled generator, with exact masks. Each explains the class with the most objects (the first
     drawn of them), whatever the network predicts.
 
@@ -171,18 +217,41 @@ def scene_cases(classifier: Classifier, count: int, seed: int, device: torch.dev
         seed: of the scenes, none of which was trained on.
         device: of the inputs.
     """
-    seeds = evaluation_seeds(seed, count)
-    targets = [_most_frequent(draw_scene(number)) for number in seeds]
 
-    def load(index: int) -> Case:
-        scene = draw_scene(seeds[index])
-        instances = torch.from_numpy(scene.masks[[c == targets[index] for c in scene.classes]]).to(device)
+    classifier: Classifier
+    count: int
+    seed: int
+    device: torch.device
+    kind: ClassVar[str] = "scenes"
+    has: ClassVar[frozenset[str]] = frozenset({MASKS, PAIRS})
+
+    def __post_init__(self) -> None:
+        evaluation_seeds(self.seed, self.count)
+
+    def check(self) -> None:
+        """Nothing that could be gone."""
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"FOLDER": None, "--scenes": self.count, "--seed": self.seed}
+
+    def items(self) -> Sequence[Item]:
+        return [Item(f"scene {number}", str(number).encode()) for number in evaluation_seeds(self.seed, self.count)]
+
+    def files(self, item: Item) -> Sequence[Path]:
+        return []
+
+    def inputs(self, item: Item) -> Tensor:
+        return self._prepared(draw_scene(int(item.file)))
+
+    def load(self, item: Item) -> Case:
+        scene = draw_scene(int(item.file))
+        target = _most_frequent(scene)
+        instances = torch.from_numpy(scene.masks[[c == target for c in scene.classes]]).to(self.device)
         boxes = torch.stack([_box(instance) for instance in instances]).any(0)
-        inputs = classifier.prepare(Image.fromarray(scene.image)).to(device)
-        name = f"scene {seeds[index]}"
-        return Case(name, inputs, targets[index], instances.any(0)[None], boxes[None], instances)
+        return Case(item.name, self._prepared(scene), target, instances.any(0)[None], boxes[None], instances)
 
-    return Cases([f"scene {number}" for number in seeds], targets, load, [None] * count, f"{count} scenes")
+    def _prepared(self, scene: Scene) -> Tensor:
+        return self.classifier.prepare(Image.fromarray(scene.image)).to(self.device)
 
 
 def evaluation_seeds(seed: int, count: int) -> range:

@@ -11,13 +11,10 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from captum_sgcampp import metrics as m
-from captum_sgcampp.evaluation.cases import Case, Cases, image_seed
+from captum_sgcampp.evaluation.cases import MASKS, MOSAICS, PAIRS, Case, image_seed
 from captum_sgcampp.evaluation.methods import Method
 
-MASKS = "masks of the objects"
-PAIRS = "images with several objects of the class, and their masks"
 THRESHOLDS = (0, 0.25, 0.5)  # of the map scaled to [0, 1]
-MOSAICS = "images of at least four classes, one class in each"
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Metric:
     """A number per image.
 
     Attributes:
-        name: its key in the records and its column.
+        name: its column.
         title: its name in the table.
         better: 1 where higher is better, -1 where lower is, 0 for a description.
     """
@@ -46,6 +43,12 @@ class Group:
 
     needs: str
     metrics: tuple[Metric, ...]
+
+    @property
+    def values(self) -> list[str]:
+        """Names of the numbers of an image. The win percentage compares the confidences `explained` of two methods."""
+        names = [metric.name for metric in self.metrics]
+        return ["explained", *(name for name in names if name != "win")] if "win" in names else names
 
 
 def groups(randomization_steps: int) -> dict[str, Group]:
@@ -86,18 +89,6 @@ def _localization_metrics() -> tuple[Metric, ...]:
         *(Metric(f"loc_{t}", f"Loc at {t} (boxes)", 1) for t in THRESHOLDS),
         *(Metric(f"iou_{t}", f"IoU at {t} (masks)", 1) for t in THRESHOLDS),
     )
-
-
-def missing(group: Group, cases: Cases) -> str:
-    """Why a group cannot be measured on these images. Empty: it can."""
-    example = cases.load(0)
-    if group.needs == MASKS and example.regions is None:
-        return f"needs {MASKS}"
-    if group.needs == PAIRS and example.instances is None:
-        return f"needs {PAIRS}"
-    if group.needs == MOSAICS and not any(cases.partners):
-        return f"needs {MOSAICS}"
-    return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,14 +140,19 @@ class Bench:
 
 
 class Shared:
-    """What all layers and methods share on one image, computed when first needed."""
+    """What all layers and methods share on one image, computed when first needed.
 
-    def __init__(self, bench: Bench, cases: Cases, index: int) -> None:
+    Args:
+        bench: the model.
+        case: the image.
+        partners: reads the three others of its mosaic. None: it has none.
+    """
+
+    def __init__(self, bench: Bench, case: Case, partners: Callable[[], list[Tensor]] | None) -> None:
         self.bench = bench
-        self.case: Case = cases.load(index)
-        self.cases = cases
-        self.partners = cases.partners[index]
-        self.size = tuple(self.case.inputs.shape[2:])
+        self.case = case
+        self.partners = partners
+        self.size = tuple(case.inputs.shape[2:])
 
     def seed(self, purpose: str) -> int:
         return image_seed(self.bench.settings.seed, self.case.name, purpose)
@@ -183,7 +179,7 @@ class Shared:
         mirror image."""
         assert self.partners is not None
         image = self.case.inputs
-        others = [self.cases.load(index).inputs for index in self.partners]
+        others = self.partners()
         places = torch.randperm(4, generator=Generator().manual_seed(self.seed("mosaic"))).tolist()
         one = self._mosaic([image, *others], places)
         two = self._mosaic([image, image.flip(-1), *others[:2]], places)

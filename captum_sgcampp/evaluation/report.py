@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from matplotlib.figure import Figure
 
 from captum_sgcampp._version import __version__
-from captum_sgcampp.evaluation.cases import Cases
 from captum_sgcampp.evaluation.measures import Bench, Group, Metric, Settings
 from captum_sgcampp.evaluation.summary import Row
 from captum_sgcampp.vision.classifiers import Classifier
 
 SIGNIFICANT = 0.05
 BETTER = {1: "higher is better", -1: "lower is better", 0: "a description"}
+FAILURES_SHOWN = 20
 PANEL_WIDTH, LINE_HEIGHT, PANEL_COLUMNS = 3.2, 0.22, 4
 
 
@@ -55,8 +56,8 @@ def table(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def head(classifier: Classifier, cases: Cases, settings: Settings) -> list[str]:
-    """What was measured, in one line."""
+def head(classifier: Classifier, images: str, settings: Settings) -> list[str]:
+    """What was measured, in one line. `images` says how many of what."""
     s = settings
     of_groups = {
         "curves": f"curves: {s.steps} steps, deletion to {s.deletion_baseline}, insertion from {s.insertion_baseline}",
@@ -64,7 +65,7 @@ def head(classifier: Classifier, cases: Cases, settings: Settings) -> list[str]:
         "localization": f"pointing game with a tolerance of {s.tolerance:g} pixels",
         "grid": f"mosaics of {s.grid_size} size",
     }
-    parts = [f"{classifier.name} on {cases.kind}", f"confidence by {s.link}", f"seed {s.seed}"]
+    parts = [f"{classifier.name} on {images}", f"confidence by {s.link}", f"seed {s.seed}"]
     parts += [text for name, text in of_groups.items() if name in s.groups]
     return [f"{'; '.join(parts)}; captum_sgcampp {__version__}."]
 
@@ -81,6 +82,13 @@ def notes(bench: Bench) -> list[str]:
         )
         lines.append(f"Similarity after randomization: rank correlation with a re-initialized model's map ({names}).")
     return lines
+
+
+def failures(failed: Mapping[str, str]) -> list[str]:
+    """The images that have no values, or not all, each with the reason."""
+    lines = [f"Not measured: {image} ({error})." for image, error in islice(failed.items(), FAILURES_SHOWN)]
+    more = len(failed) - len(lines)
+    return [*lines, f"Not measured: {more} more; the column `error` of the parts has all."] if more else lines
 
 
 def _group_table(rows: Sequence[Row], metrics: Sequence[Metric], most: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""From the records of the images to means with intervals and paired tests."""
+"""From the measured images to means with intervals and paired tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_sgcampp.evaluation.measures import Metric
-from captum_sgcampp.evaluation.records import Record
+from captum_sgcampp.evaluation.rows import Measured
 from captum_sgcampp.metrics import bootstrap_interval, holm, sign_flip_test, win
 
 
@@ -44,36 +44,33 @@ class Row:
     p_holm: float = math.nan
 
 
-def summarize(records: Iterable[Record], metrics: Sequence[Metric], reference: str) -> list[Row]:
-    """One row per layer, method and metric, in the order of the records and the metrics.
+def summarize(measured: Sequence[Measured], metrics: Sequence[Metric], reference: str) -> list[Row]:
+    """One row per layer, method and metric, in the order of what is measured and of the metrics.
 
     Args:
 
-        records: all of one run, with the images in the same order for every layer and method.
+        measured: all of one run, with the same images in the same order for every layer and method.
         metrics: what is summarized.
         reference: the method that the others are compared with.
     """
-    table: dict[tuple[str, str], dict[str, Record]] = {}
-    for record in records:
-        table.setdefault((record.layer, record.method), {})[record.image] = record
+    of_reference = {one.layer: one for one in measured if one.method == reference}
     rows = [
-        _row(layer, method, metric.name, of_images, table[layer, reference] if method != reference else None)
-        for (layer, method), of_images in table.items()
+        _row(one, metric.name, of_reference[one.layer] if one.method != reference else None)
+        for one in measured
         for metric in metrics
     ]
     adjusted = holm([row.p for row in rows])
     return [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True) if row.n]
 
 
-def _row(layer: str, method: str, metric: str, found: dict[str, Record], other: dict[str, Record] | None) -> Row:
-    values = {image: _value(record, metric, other) for image, record in found.items()}
-    known = _tensor(values[image] for image in values)
-    row = Row(layer, method, metric, len(known), float(known.mean()), *bootstrap_interval(known))
+def _row(found: Measured, metric: str, other: Measured | None) -> Row:
+    values = _values(found, metric, other)
+    known = _known(values)
+    row = Row(found.layer, found.method, metric, len(known), float(known.mean()), *bootstrap_interval(known))
     if other is None:
         return row
     # The win percentage already is a comparison with the reference, where 50 is even.
-    baseline = {i: 50.0 if metric == "win" else other[i].values.get(metric, math.nan) for i in values}
-    differences = _tensor(values[image] - baseline[image] for image in values)
+    differences = _known(values - (50.0 if metric == "win" else _column(other, metric)))
     if not len(differences):
         return row
     low, high = bootstrap_interval(differences)
@@ -87,18 +84,22 @@ def _row(layer: str, method: str, metric: str, found: dict[str, Record], other: 
     )
 
 
-def _value(record: Record, metric: str, other: dict[str, Record] | None) -> float:
+def _values(found: Measured, metric: str, other: Measured | None) -> Tensor:
+    """One number per image, NaN where there is none."""
     if metric != "win":
-        return record.values.get(metric, math.nan)
-    if other is None or "explained" not in record.values:
-        return math.nan
-    explained = (torch.tensor(r.values["explained"]) for r in (record, other[record.image]))
-    return float(win(*explained))
+        return _column(found, metric)
+    if other is None:
+        return torch.full((len(found.images),), math.nan, dtype=torch.float64)
+    # Confidences that agree in float32 are ties.
+    return win(_column(found, "explained").float(), _column(other, "explained").float()).double()
 
 
-def _tensor(values: Iterable[float]) -> Tensor:
-    """The values that are known, as `(n,)`."""
-    return torch.tensor([value for value in values if not math.isnan(value)], dtype=torch.float64)
+def _column(found: Measured, name: str) -> Tensor:
+    return torch.from_numpy(found.values[name])
+
+
+def _known(values: Tensor) -> Tensor:
+    return values[~values.isnan()]
 
 
 def write_summary(path: Path, rows: Sequence[Row]) -> None:
@@ -109,14 +110,16 @@ def write_summary(path: Path, rows: Sequence[Row]) -> None:
         writer.writerows([_cell(value) for value in asdict(row).values()] for row in rows)
 
 
-def write_images(path: Path, records: Iterable[Record]) -> None:
-    """Every value of every image as CSV."""
+def write_images(path: Path, measured: Iterable[Measured]) -> None:
+    """Every value of every image as CSV, without images that failed."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "target", "confidence", "layer", "method", "metric", "value"])
-        for r in records:
-            for metric, value in r.values.items():
-                writer.writerow([r.image, r.target, _cell(r.confidence), r.layer, r.method, metric, _cell(value)])
+        for one in measured:
+            for number, (image, target) in enumerate(zip(one.images, one.targets, strict=True)):
+                head = [image, target, _cell(float(one.confidence[number])), one.layer, one.method]
+                for metric, values in one.values.items() if target is not None else ():
+                    writer.writerow([*head, metric, _cell(float(values[number]))])
 
 
 def _cell(value: object) -> object:

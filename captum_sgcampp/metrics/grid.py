@@ -63,7 +63,8 @@ def cell_masks(size: Sequence[int]) -> Tensor:
 
 def sample_mosaics(targets: Sequence[int], generator: Generator | None = None) -> list[tuple[int, int, int] | None]:
     r"""
-    For every image three others of other classes, all different, to share a mosaic with.
+    For every image three others of other classes, all different, to share a mosaic with. Each is drawn evenly from the
+    images of the classes that are left.
 
     Args:
 
@@ -80,18 +81,32 @@ def sample_mosaics(targets: Sequence[int], generator: Generator | None = None) -
         >>> sorted(partners[0]), partners[2] is None
         ([2, 3, 4], False)
     """
-    return [_partners(index, targets, generator) for index in range(len(targets))]
+    order = sorted(range(len(targets)), key=targets.__getitem__)
+    spans: dict[int, tuple[int, int]] = {}
+    for place, index in enumerate(order):
+        spans[targets[index]] = spans.get(targets[index], (place, 0))[0], place + 1
+    of_images = [spans[target] for target in targets]
+    draws = torch.rand(len(targets), CELLS - 1, generator=generator, dtype=torch.float64).tolist()
+    return [_partners(own, order, of_images, of_one) for own, of_one in zip(of_images, draws, strict=True)]
 
 
-def _partners(index: int, targets: Sequence[int], generator: Generator | None) -> tuple[int, int, int] | None:
-    chosen: dict[int, int] = {}
-    for other in torch.randperm(len(targets), generator=generator).tolist():
-        if targets[other] != targets[index] and targets[other] not in chosen:
-            chosen[targets[other]] = other
-        if len(chosen) == CELLS - 1:
-            first, second, third = chosen.values()
-            return first, second, third
-    return None
+def _partners(
+    own: tuple[int, int], order: Sequence[int], spans: Sequence[tuple[int, int]], draws: Sequence[float]
+) -> tuple[int, int, int] | None:
+    """Indices of images outside the class in the span `own` and the classes of the partners before. `order` has all
+    images by their class, `spans` where each image's class begins and ends in it."""
+    chosen, taken = [], [own]
+    for draw in draws:
+        free = len(order) - sum(end - start for start, end in taken)
+        if not free:
+            return None
+        place = min(int(draw * free), free - 1)
+        for start, end in sorted(taken):
+            place += end - start if place >= start else 0
+        chosen.append(order[place])
+        taken.append(spans[order[place]])
+    first, second, third = chosen
+    return first, second, third
 
 
 def instance_shares(maps: Tensor, instances: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from captum_sgcampp._version import __version__
 from captum_sgcampp.storage.atomic import written_whole
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.explanations import Noise, Results, Subject
-from captum_sgcampp.vision.weights_files import weights_digest
+from captum_sgcampp.vision.identity import weights_digest
 
 MANIFEST = "manifest.json"
 LONGEST_NAME = 100  # bytes

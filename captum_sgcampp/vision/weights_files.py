@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import warnings
@@ -200,18 +199,3 @@ def _load(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*meta parameter.*")
         model.load_state_dict(versioned)
-
-
-def weights_digest(model: nn.Module) -> str:
-    """The first 16 hexadecimal digits of a SHA-256 digest of the state dict: names, and values as float32."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(_as_bytes(value) if isinstance(value, Tensor) else repr(value).encode())
-    return digest.hexdigest()[:16]
-
-
-def _as_bytes(tensor: Tensor) -> bytes:
-    dense = tensor.dequantize() if tensor.is_quantized else tensor
-    values: bytes = dense.detach().cpu().contiguous().view(-1).float().numpy().tobytes()
-    return values

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +19,7 @@ import torch
 from PIL import Image
 
 from captum_sgcampp.bundled import draw_scene
-from captum_sgcampp.evaluation.records import Records
+from captum_sgcampp.evaluation.measuring import Measurer
 
 QUICK = ("--steps", "3", "--nt-samples", "2", "--randomization-steps", "1", "--stride", "32")
 RESULTS = ("table.md", "summary.csv", "images.csv")
@@ -87,61 +90,80 @@ def test_scenes_give_a_table_csv_and_a_figure(run: Any, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "out" / "figure.png").width > 800
 
 
+STOPPED = ("--scenes", 9, "--methods", "grad-cam", "smooth-grad-cam++", "--metrics", "drop", "curves", "instances")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The content of all files by name, without the claims."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("torn", [False, True])
 def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = (
-        "--scenes",
-        3,
-        "--methods",
-        "grad-cam",
-        "smooth-grad-cam++",
-        "--metrics",
-        "drop",
-        "curves",
-        "instances",
-    )
-    assert run(*arguments, "--out", "whole")[0] == 0
-    add, count = Records.add, 0
+    assert run(*STOPPED, "--out", "whole")[0] == 0
+    records, measured = Measurer.records, []
 
-    def stop_at_the_fourth(self: Records, record: Any) -> None:
-        nonlocal count
-        count += 1
-        if count == 4:
+    def counted(self: Measurer, index: int) -> Any:
+        measured.append(index)
+        if len(measured) == 7:
             raise KeyboardInterrupt
-        add(self, record)
+        return records(self, index)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Records, "add", stop_at_the_fourth)
-        assert run(*arguments, "--out", "stopped")[0] == 130
-    lines = tmp_path / "stopped" / "records.jsonl"
-    assert len(lines.read_text().splitlines()) == 3
-    if torn:
-        with lines.open("a") as file:
-            file.write('{"image": "scene 3')
-    measured = 0
+    monkeypatch.setattr(Measurer, "records", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(*STOPPED, "--out", "stopped")
+    assert len(list((tmp_path / "stopped").glob("part-*"))) == 1
+    assert run(*STOPPED, "--out", "stopped")[0] == 0
+    assert measured == [0, 1, 2, 3, 4, 5, 6, 4, 5, 6, 7, 8]
+    assert files(tmp_path / "stopped") == files(tmp_path / "whole")
 
-    def counted(self: Records, record: Any) -> None:
-        nonlocal measured
-        measured += 1
-        add(self, record)
 
-    monkeypatch.setattr(Records, "add", counted)
-    assert run(*arguments, "--out", "stopped")[0] == 0
-    assert measured == 3
-    for name in (*RESULTS, "records.jsonl", "settings.json"):
-        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+@pytest.mark.slow
+def test_a_killed_run_goes_on_at_once_and_gives_the_same_bytes(run: Any, tmp_path: Path) -> None:
+    arguments = [*QUICK, *map(str, STOPPED), "--threads", "1"]
+    assert run(*arguments, "--out", "whole")[0] == 0
+    process = subprocess.Popen([sys.executable, "-m", "captum_sgcampp", "evaluate", *arguments, "--out", "killed"])
+    while not list((tmp_path / "killed").glob("part-*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "table.md").exists()
+    assert run(*arguments, "--out", "killed")[0] == 0
+    found = {
+        name: content for name, content in files(tmp_path / "killed").items() if not Path(name).name.startswith(".")
+    }
+    assert found == files(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_several_workers_give_the_same_bytes(run: Any, tmp_path: Path) -> None:
+    arguments = ("--scenes", 9, "--methods", "grad-cam", "--metrics", "sparseness", "--threads", 1)
+    assert run(*arguments, "--out", "one")[0] == 0
+    status, _, err = run(*arguments, "--workers", 2, "--out", "two")
+    assert status == 0, err
+    assert files(tmp_path / "two") == files(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_workers_that_stop_say_so(run: Any, photos: Path) -> None:
+    (photos / "0005.png").write_bytes(b"")
+    status, _, err = run(photos, "--methods", "random", "--metrics", "sparseness", "--strict", "--workers", 2)
+    assert status == 1 and "--workers: expected processes that finish the run, found exit codes 1, 1" in err
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         (("--steps", 4), "--steps: expected 3"),
-        (("--seed", 1), "images and targets: expected"),
-        (("--scenes", 3), "images: expected '2 scenes'"),
+        (("--seed", 1), "--seed: expected 0"),
+        (("--scenes", 3), "--scenes: expected 2"),
         (("--metrics", "drop"), "--metrics: expected"),
+        (("--methods", "random", "edges"), "--methods: expected ['random']"),
+        (("--layers", "features.11"), "--layers: expected ['features.14']"),
+        (("--no-channels-last",), "--channels-last: expected True"),
+        (("--threads", 3), "--threads: expected"),
         (("--stride", 16), "--stride: expected 32"),
     ],
 )
@@ -173,9 +195,9 @@ def other_masks(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (replace_an_image, "images and targets: expected"),
-        (replace_a_mask, "--masks: expected"),
-        (other_masks, "--masks: expected"),
+        (replace_an_image, "0000.png: expected the image (and mask) that was measured"),
+        (replace_a_mask, "0000.png: expected the image (and mask) that was measured"),
+        (other_masks, "0000.png: expected the image (and mask) that was measured"),
     ],
 )
 def test_results_of_other_files_of_the_same_names_are_not_taken_up(
@@ -196,14 +218,24 @@ def test_a_missing_mask_is_named(run: Any, photos: Path) -> None:
     assert status == 3 and "--masks: expected a mask of 0002.png" in err
 
 
-def test_methods_and_layers_can_be_added_in_the_same_folder(run: Any, tmp_path: Path) -> None:
-    arguments = ("--scenes", 2, "--metrics", "sparseness", "--out", "out")
-    assert run(*arguments, "--methods", "random")[0] == 0
-    before = (tmp_path / "out" / "records.jsonl").read_text()
-    added = ("--methods", "random", "edges", "--layers", "features.14", "features.11")
-    assert run(*arguments, *added)[0] == 0
-    assert (tmp_path / "out" / "records.jsonl").read_text().startswith(before)
-    assert len(read_csv(tmp_path / "out" / "summary.csv")) == 4
+def test_the_reference_can_be_changed_in_the_same_folder(run: Any, tmp_path: Path) -> None:
+    arguments = ("--scenes", 2, "--metrics", "sparseness", "--methods", "random", "edges", "--out", "out")
+    for reference in ("random", "edges"):
+        assert run(*arguments, "--reference", reference)[0] == 0
+        assert f"than {reference} on the same images" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_damaged_images_are_left_out_or_stop_a_strict_run(run: Any, photos: Path, tmp_path: Path) -> None:
+    (photos / "0003.png").write_bytes(b"")
+    (photos / "._0003.png").write_bytes(b"resource fork")
+    (photos / "folder.jpg").mkdir()
+    arguments = (photos, "--methods", "random", "--metrics", "sparseness", "--out", "out")
+    status, _, err = run(*arguments, "--strict")
+    assert status == 3 and "0003.png': expected an image file, found an empty file" in err
+    status, out, err = run(*arguments)
+    assert status == 0 and "Not measured: 0003.png (ImageError: " in out and "Not measured: 0003.png" in err
+    images = read_csv(tmp_path / "out" / "images.csv")
+    assert [row["image"] for row in images] == ["0000.png", "0002.png", "0005.png", "0006.png"]
 
 
 @pytest.mark.slow
@@ -214,10 +246,10 @@ def test_an_images_values_do_not_depend_on_the_other_images(run: Any, tmp_path: 
     assert run(*arguments, "--scenes", 1, "--out", "one")[0] == 0
     torch.manual_seed(6)
     assert run(*arguments, "--scenes", 2, "--out", "two")[0] == 0
-    one, two = ((tmp_path / name / "records.jsonl").read_text() for name in ("one", "two"))
-    assert two.startswith(one)
-    of_random_maps = [json.loads(line)["values"]["sparseness"] for line in two.splitlines() if '"random"' in line]
-    assert of_random_maps[0] != of_random_maps[1]
+    one, two = (read_csv(tmp_path / name / "images.csv") for name in ("one", "two"))
+    assert one == [row for row in two if row["image"] == one[0]["image"]] and len(two) == 2 * len(one)
+    random = [row["value"] for row in two if row["method"] == "random" and row["metric"] == "sparseness"]
+    assert random[0] != random[1]
 
 
 def test_a_folder_with_masks_and_a_model_of_ones_own(run: Any, photos: Path, factory: str, tmp_path: Path) -> None:
@@ -265,6 +297,9 @@ WRONG: list[tuple[tuple[object, ...], int, str]] = [
     ((".",), 3, "FOLDER: expected images"),
     (("--model", "resnet18", "--weights", "absent.pt"), 3, "weights"),
     (("--scenes", 0), 2, "--scenes: expected a whole number of at least 1"),
+    (("--workers", 0), 2, "--workers: expected a whole number of at least 1"),
+    (("--threads", 0), 2, "--threads: expected a whole number of at least 1"),
+    (("--metrics", "grid"), 2, "--metrics: expected one that these images allow, found grid (needs images of at least"),
     (("--steps", 0), 2, "--steps: expected a whole number of at least 1"),
     (("--nt-samples", 0), 2, "--nt-samples: expected a whole number of at least 1"),
     (("--noise-level", 0), 2, "--noise-level: expected"),
@@ -302,7 +337,7 @@ def test_files_of_others_are_not_replaced(run: Any, photos: Path, tmp_path: Path
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "table.md").write_text("mine")
     status, _, err = run("--scenes", 1, "--out", "own")
-    assert status == 3 and "--out: expected a new folder or one of this command, found table.md" in err
+    assert status == 2 and "--out: expected a new or empty folder, or one of this command, found 'table.md'" in err
     status, _, err = run(photos, "--out", photos)
     assert status == 2 and "--out: expected another folder than those that are read" in err
     assert len(list(photos.iterdir())) == 5
