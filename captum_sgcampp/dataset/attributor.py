@@ -112,7 +112,10 @@ class Attributor:
     before the end. Ray reports its use unless the environment variable `RAY_USAGE_STATS_ENABLED` is 0. With Hugging
     Face and with torch::
 
-        rows = dataset.map(attributor, batched=True, batch_size=8, remove_columns=dataset.column_names)
+        features = datasets.Features.from_arrow_schema(captum_sgcampp.dataset.columns.schema(None, {}))
+        rows = dataset.map(  # without features the names, in the column image, would be read as pictures
+            attributor, batched=True, batch_size=8, remove_columns=dataset.column_names, features=features
+        )
         for batch in torch.utils.data.DataLoader(dataset, batch_size=8, collate_fn=...):  # a dictionary of lists
             rows = attributor(batch)
     """

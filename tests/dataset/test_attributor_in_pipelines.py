@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from captum_sgcampp.bundled import draw_scene
 from captum_sgcampp.dataset import Attributor
-from captum_sgcampp.dataset.columns import TYPES
+from captum_sgcampp.dataset.columns import TYPES, schema
 
 NAMES = ["a", "b", "c"]
 
@@ -73,15 +73,14 @@ def test_a_map_of_hugging_face(
     source = datasets.Dataset.from_dict(
         {"id": NAMES, "image": images}, datasets.Features({"id": datasets.Value("string"), "image": datasets.Image()})
     )
-    rows = source.map(attributor, batched=True, batch_size=2, remove_columns=source.column_names)
+    features = datasets.Features.from_arrow_schema(schema(None, {}))
+    rows = source.map(attributor, batched=True, batch_size=2, remove_columns=source.column_names, features=features)
     assert rows["image"][:] == ["a", "a", "b", "b", "c", "c"]
     assert_same_maps(rows["map"][:], expected)
 
 
 def test_a_loader_of_torch(attributor: Attributor, pictures: list[np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    items = list(zip(NAMES, pictures, strict=True))
-    batches = DataLoader(
-        items, batch_size=2, collate_fn=lambda batch: dict(zip(("id", "image"), zip(*batch), strict=True))
-    )
+    items = [{"id": name, "image": picture} for name, picture in zip(NAMES, pictures, strict=True)]
+    batches = DataLoader(items, batch_size=2, collate_fn=lambda of: {key: [one[key] for one in of] for key in of[0]})
     found = [one for batch in batches for one in attributor(batch)["map"]]
     assert_same_maps(found, expected)
