@@ -96,20 +96,27 @@ class Attributor:
         ray.data.DataContext.get_current().checkpoint_config = CheckpointConfig(
             id_column="path", checkpoint_path="/shared/checkpoint", delete_checkpoint_on_success=False
         )
-        images = ray.data.read_images("photos", mode="RGB", include_paths=True, override_num_blocks=100)
+        images = ray.data.read_images(
+            "/shared/photos", mode="RGB", include_paths=True, override_num_blocks=100, num_cpus=0.25
+        )
         images.map_batches(
             Attributor,
             fn_constructor_kwargs={"model": "resnet50", "methods": ("grad-cam++",)},
             batch_size=8,
             batch_format="pyarrow",  # else the maps become tensors of Ray's own, which other readers do not know
-            concurrency=1,
-            num_cpus=0.5,  # with a whole CPU each, a second start on two CPUs waits for ever
-        ).write_parquet("/shared/maps")
+            compute=ray.data.ActorPoolStrategy(size=1),
+            num_cpus=0.25,
+        ).write_parquet("/shared/maps", ray_remote_args={"num_cpus": 0.25})
 
-    Without `override_num_blocks` there can be one block, and nothing is on the disk before the end. Set the environment
-    variable `RAY_USAGE_STATS_ENABLED=0`: Ray reports its use otherwise. With Hugging Face and with torch::
+    A second start filters the images in an actor that books one more CPU. Where all steps book whole CPUs, two CPUs are
+    too few, and it waits for ever. Without `override_num_blocks` there can be one block, and nothing is on the disk
+    before the end. Ray reports its use unless the environment variable `RAY_USAGE_STATS_ENABLED` is 0. With Hugging
+    Face and with torch::
 
-        rows = dataset.map(attributor, batched=True, batch_size=8, remove_columns=dataset.column_names)
+        features = datasets.Features.from_arrow_schema(captum_sgcampp.dataset.columns.schema(None, {}))
+        rows = dataset.map(  # without features the names, in the column image, would be read as pictures
+            attributor, batched=True, batch_size=8, remove_columns=dataset.column_names, features=features
+        )
         for batch in torch.utils.data.DataLoader(dataset, batch_size=8, collate_fn=...):  # a dictionary of lists
             rows = attributor(batch)
     """
@@ -129,7 +136,7 @@ class Attributor:
         self.options = Options(**options)
         self.device = usable_device(device)
         self.classifier = _classifier(model, weights, model_factory)
-        self._memory_format = torch.channels_last if channels_last else torch.preserve_format
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.classifier.model.to(self.device, memory_format=self._memory_format)  # type: ignore[call-overload]
         example = self._inputs(Image.new("RGB", (96, 64))).to(self.device)
         network = self.classifier.model

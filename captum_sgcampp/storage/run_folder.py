@@ -117,7 +117,7 @@ def _check_free(folder: Path) -> None:
     if not folder.is_dir():
         raise NotADirectoryError(f"--out: expected a folder, found a file at {folder}")
     foreign = sorted(path.name for path in folder.iterdir() if path.name != OWN)
-    if foreign:
+    if foreign and not _settings_path(folder).exists():  # else another runner has begun meanwhile
         raise ValueError(
             f"--out: expected a new or empty folder, or one of this command, found {foreign[0]!r} in {folder}"
         )
