@@ -40,7 +40,7 @@ Scores should be of the order of logits; those in the hundreds let a single nois
 `SamplingStatistics.effective_sample_size`).
 """
 
-from captum_sgcampp.scores.classes import Contrast
+from captum_sgcampp.scores.classes import Contrast, LogOdds
 from captum_sgcampp.scores.outputs import OutputEntry
 from captum_sgcampp.scores.segmentation import RegionScores, predicted_region
 from captum_sgcampp.scores.sequences import CaptionLogProbability, WordLogProbabilities
@@ -49,6 +49,7 @@ from captum_sgcampp.scores.similarity import Similarity
 __all__ = [
     "CaptionLogProbability",
     "Contrast",
+    "LogOdds",
     "OutputEntry",
     "RegionScores",
     "Similarity",
