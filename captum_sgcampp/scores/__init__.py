@@ -22,6 +22,11 @@ examples, it is taken for one entry per example.
     >>> method.attribute(images, additional_forward_args=references).shape
     torch.Size([2, 1, 16, 16])
 
+Hugging Face's models return objects: `OutputEntry(model, "logits")` has the logits of a classifier.
+`OutputEntry(partial(clip, token_ids), "logits_per_image")` has what an image says of each text, and `target` picks a
+text. That is a scaled cosine, and the scale (100 in CLIP) counts: `Similarity` of an image encoder has none, and gives
+another map. Models of timm return their logits, and need no wrapper.
+
 A score that no wrapper below computes is a function of a few lines: one of two classes; what speaks against a class
 (the counterfactual explanation of Selvaraju et al., *Grad-CAM*, https://arxiv.org/abs/1610.02391); a model that takes
 its arguments by name.
