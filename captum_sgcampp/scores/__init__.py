@@ -46,7 +46,9 @@ Scores should be of the order of logits; those in the hundreds let a single nois
 """
 
 from captum_sgcampp.scores.classes import Contrast, LogOdds
+from captum_sgcampp.scores.detection import DetectedBox
 from captum_sgcampp.scores.outputs import OutputEntry
+from captum_sgcampp.scores.predictions import Predictions, detr_predictions, yolo_predictions
 from captum_sgcampp.scores.segmentation import RegionScores, predicted_region
 from captum_sgcampp.scores.sequences import CaptionLogProbability, WordLogProbabilities
 from captum_sgcampp.scores.similarity import Similarity
@@ -54,10 +56,14 @@ from captum_sgcampp.scores.similarity import Similarity
 __all__ = [
     "CaptionLogProbability",
     "Contrast",
+    "DetectedBox",
     "LogOdds",
     "OutputEntry",
+    "Predictions",
     "RegionScores",
     "Similarity",
     "WordLogProbabilities",
+    "detr_predictions",
     "predicted_region",
+    "yolo_predictions",
 ]
