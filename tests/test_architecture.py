@@ -22,7 +22,13 @@ LEVELS = [
     {"sampling"},
     {"model", "functional"},
 ]
-BESIDE_VISION = {"scores", "visualization", "bundled", PACKAGE}  # PACKAGE: the names that its __init__ exports
+BESIDE_VISION = {
+    "scores",
+    "distillation",
+    "visualization",
+    "bundled",
+    PACKAGE,
+}  # PACKAGE: the names that its __init__ exports
 FOR_ALL = {"checks", "captum_internals", "_version", "storage"}
 ENTRY = "__main__"
 
