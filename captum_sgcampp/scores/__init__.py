@@ -9,7 +9,7 @@ it is computed from the layer by differentiable operations. The recipe:
 2. Give the wrapper as `forward_func`, and the model's own layer as `layer`: it is the same module.
 3. `target` picks one of `m` scores, and is None for scores `(N,)`.
 
-What belongs to each example (a question, a mask, a reference) follows the inputs through `additional_forward_args`, as
+What belongs to each example (a question, a mask, a box) follows the inputs through `additional_forward_args`, as
 a tensor with one entry per example. It is then repeated for the noisy samples, which are further rows to the model.
 What a wrapper or a function holds itself is not repeated, and must suit any number of rows. Hence the convention: what
 the constructor gets is shared by all examples; where it gets None, the last additional argument has it per example. A

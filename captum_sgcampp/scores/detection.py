@@ -24,8 +24,8 @@ class DetectedBox(Wrapped):
     through the noise by its place. By index it would not be: the first box of a noisy sample is another box.
 
     In every row, the prediction of the largest IoU times confidence is taken, among those whose IoU with the box is at
-    least `iou_threshold`. Predictions are those before non-maximum suppression, all anchors or queries, since a
-    detection that a sample lost would leave no score to differentiate. Which prediction is taken is not differentiated.
+    least `iou_threshold`. Which one is taken is not differentiated. Predictions are those before non-maximum
+    suppression, all anchors or queries: a detection that a sample lost would leave no score to differentiate.
 
     - **Torchvision** (Faster, Mask, Keypoint R-CNN, RetinaNet, FCOS, SSD, SSDlite): give the detector itself. `target`
       is a label as the detector returns it, and the scores are logits before softmax or sigmoid. Images are `(N, 3, H,
@@ -34,16 +34,17 @@ class DetectedBox(Wrapped):
     - **Others**: give `predictions`.
 
     Where no prediction for the clean input overlaps enough, there is nothing to explain: an error names the best IoU.
-    In a noisy sample it means that the noise hid the object. The score is then the lowest that any prediction has for
-    the class, with a zero gradient: the sample adds nothing to the mean of the derivatives. Methods of Captum itself do
-    not say which rows are clean. There every row must have the box.
+    Noise moves boxes, so that a noisy sample may have none either. Then the one of the largest IoU is taken: its score
+    is low where the object is hidden, and so is the sample's weight `exp(S)`. If none touches the box, the score is the
+    lowest of any prediction for the class, with a zero gradient: the sample adds nothing. Methods of Captum itself do
+    not say which rows are clean, and every row must have the box.
 
     Args:
 
         model (Callable): Detector.
         box (Tensor, optional): `(4,)`: (x1, y1, x2, y2) in pixels of the input, shared by all examples.
                     Default: None, `(N, 4)` follows as the last of the additional arguments
-        iou_threshold (float, optional): Least IoU of predictions that are taken for the box. Default: 0.5
+        iou_threshold (float, optional): Least IoU of a prediction for the clean input with the box. Default: 0.5
         predictions (Callable, optional): A function of the model's output and its images that gives `Predictions`:
                     `yolo_predictions`, `detr_predictions` or your own.
                     Default: None, recognized
@@ -91,11 +92,12 @@ class DetectedBox(Wrapped):
         found = self._read(arguments)
         _check_predictions(found)
         overlap = _overlap(found.boxes.detach(), box)
-        inside = overlap >= self.iou_threshold
-        self._check_clean(overlap)
+        largest = overlap.amax(1, keepdim=True)
+        self._check_clean(largest[:, 0])
+        inside = overlap >= largest.clamp_max(self.iou_threshold)
         best = (overlap * found.confidence.detach()).masked_fill(~inside, -1.0).argmax(1)
         scores = found.logits[torch.arange(len(best), device=best.device), best]
-        return torch.where(inside.any(1, keepdim=True), scores, found.logits.detach().amin(1))
+        return torch.where(largest > 0, scores, found.logits.detach().amin(1))
 
     def _read(self, arguments: tuple[Any, ...]) -> Predictions:
         if self.predictions is None and isinstance(self.model, DETECTORS):
@@ -105,8 +107,8 @@ class DetectedBox(Wrapped):
             return recognized_predictions(self.model, output, arguments[0])
         return self.predictions(output, arguments[0])
 
-    def _check_clean(self, overlap: Tensor) -> None:
-        best = overlap.amax(1).cpu().masked_fill(~is_clean(len(overlap)), 1.0)
+    def _check_clean(self, largest: Tensor) -> None:
+        best = largest.cpu().masked_fill(~is_clean(len(largest)), 1.0)
         if bool((best < self.iou_threshold).any()):
             raise ValueError(
                 f"box: expected (x1, y1, x2, y2) in pixels of the input, on which a prediction lies with an IoU of at "

@@ -16,6 +16,7 @@ from reference import reference_map, relative_error
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
+from captum_sgcampp.model.clean_rows import clean_rows_at
 from captum_sgcampp.scores import DetectedBox, LogOdds, Predictions, detr_predictions
 
 CLASSES, COPIES = 3, 6
@@ -59,27 +60,26 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
-def followed(output: dict[str, Tensor], box: Tensor, threshold: float) -> int | None:
-    """The number of the prediction that the box's object has in one row, by loops; None: it has none."""
-    best, found = 0.0, None
+def followed(output: dict[str, Tensor], box: Tensor, threshold: float) -> tuple[int, bool]:
+    """The number of the prediction that is taken for the box in one row, by loops, and whether it overlaps enough."""
+    best, found, nearest, largest = 0.0, None, 0, 0.0
     for number, (x, y, w, h) in enumerate((8 * output["pred_boxes"][0]).tolist()):
         overlap = iou((x - w / 2, y - h / 2, x + w / 2, y + h / 2), box.tolist())
         value = overlap * float(output["logits"][0, number].detach().sigmoid().max())
         if overlap >= threshold and value > best:
             best, found = value, number
-    return found
+        if overlap > largest:
+            nearest, largest = number, overlap
+    return (nearest, False) if found is None else (found, True)
 
 
-def by_loops(model: Detector, box: Tensor, threshold: float, kept: list[int | None]) -> Any:
+def by_loops(model: Detector, box: Tensor, threshold: float, kept: list[tuple[int, bool]]) -> Any:
     """The scores (1, C) of the box in one row."""
 
     def scores(x: Tensor) -> Tensor:
         output = model(x)
-        number = followed(output, box, threshold)
-        kept.append(number)
-        if number is None:
-            return output["logits"].amin(1).detach() + 0 * output["logits"].sum()
-        return output["logits"][:, number]
+        kept.append(followed(output, box, threshold))
+        return output["logits"][:, kept[-1][0]]
 
     return scores
 
@@ -98,30 +98,48 @@ def explained(forward: Any, model: Detector, x: Tensor, target: Any, *args: Tens
 def test_the_box_is_followed_where_noise_changes_the_order_and_the_index_is_not(box: Tensor) -> None:
     model, x, sigma = Detector(), images(1).double(), 0.8
     found, rows = explained(DetectedBox(model, predictions=READ), model, x, 1, box[None], sigma=sigma)
-    kept: list[int | None] = []
+    kept: list[tuple[int, bool]] = []
     copies = [(row[None],) for row in rows[1:]]
     assert len(copies) == COPIES and torch.equal(rows[:1], x)
     wanted = reference_map(by_loops(model, box, 0.5, kept), model.relu, (x,), copies, 1)
-    clean_index, *numbers = kept
-    assert len(set(numbers)) > 1 and None not in numbers  # the noise reorders the predictions, and loses none
+    clean_index, *numbers = [number for number, _ in kept]
+    assert len(set(numbers)) > 1 and all(overlaps for _, overlaps in kept)  # the noise reorders them, and loses none
     assert relative_error(found[0], wanted) <= 1e-9
     by_index = explained(lambda x: model(x)["logits"][:, clean_index], model, x, 1, sigma=sigma)[0]
     assert relative_error(by_index[0], wanted) > 0.1
 
 
-def test_a_sample_that_lost_the_object_adds_nothing() -> None:
+def test_where_no_prediction_overlaps_enough_the_nearest_is_taken() -> None:
     model, x = Detector(shift=1.5), images(1).double()
-    kept: list[int | None] = []
-    scores = by_loops(model, LEFT, 0.7, kept)
+    kept: list[tuple[int, bool]] = []
     found, rows = explained(DetectedBox(model, LEFT, 0.7, READ), model, x, 2, sigma=0.8)
-    copies = [(row[None],) for row in rows[1:]]
-    wanted = reference_map(scores, model.relu, (x,), copies, 2)
-    numbers = kept[1:]
-    assert 0 < numbers.count(None) < COPIES and kept[0] is not None
+    wanted = reference_map(by_loops(model, LEFT, 0.7, kept), model.relu, (x,), [(row[None],) for row in rows[1:]], 2)
+    overlaps = [enough for _, enough in kept]
+    assert overlaps[0] and 0 < overlaps[1:].count(False) < COPIES
     assert relative_error(found[0], wanted) <= 1e-9
-    without = [copy for copy, number in zip(copies, numbers, strict=True) if number is not None]
-    of_the_others = reference_map(scores, model.relu, (x,), without, 2)
-    assert close(found[0] / found.norm(), of_the_others / of_the_others.norm(), 1e-9)  # but for the scale
+
+
+def test_a_sample_without_any_prediction_on_the_box_adds_nothing() -> None:
+    model, x = Detector(), images(1).double()
+
+    def is_lost(x: Tensor) -> Tensor:
+        return x[:, 0, 0, 0] < images(1).double()[0, 0, 0, 0]  # of about every second noisy sample
+
+    def read(output: dict[str, Tensor], x: Tensor) -> Predictions:
+        found = READ(output, x)
+        return found._replace(boxes=found.boxes + 100 * is_lost(x)[:, None, None])
+
+    kept: list[tuple[int, bool]] = []
+    found, rows = explained(DetectedBox(model, LEFT, predictions=read), model, x, 2)
+    remaining = [(row[None],) for row in rows[1:] if not is_lost(row[None])]
+    assert 0 < len(remaining) < COPIES
+    wanted = reference_map(by_loops(model, LEFT, 0.5, kept), model.relu, (x,), remaining, 2)
+    assert close(found[0] / found.norm(), wanted / wanted.norm(), 1e-9)  # the others count as 0: another scale
+    lost = DetectedBox(model, LEFT, predictions=lambda o, x: read(o, x)._replace(boxes=READ(o, x).boxes + 100))
+    with clean_rows_at(0):
+        scores = lost(x)
+    assert torch.equal(scores, model(x)["logits"].amin(1))
+    assert not torch.autograd.grad(scores.sum(), model.conv.weight)[0].any()
 
 
 def test_examples_have_their_own_boxes_and_labels() -> None:
