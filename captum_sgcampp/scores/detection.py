@@ -133,4 +133,5 @@ def _overlap(boxes: Tensor, box: Tensor) -> Tensor:
     if bool(empty.any()):
         raise ValueError(f"box: expected (x1, y1, x2, y2) with x1 < x2 and y1 < y2, found {box[empty][0].tolist()}")
     own = box.to(boxes).expand(len(boxes), 4)
-    return torch.stack([box_iou(row, one[None])[:, 0] for row, one in zip(boxes, own, strict=True)])
+    overlap = torch.stack([box_iou(row, one[None])[:, 0] for row, one in zip(boxes, own, strict=True)])
+    return overlap.nan_to_num(0)  # of boxes of infinite size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -167,6 +168,13 @@ def test_among_predictions_of_the_box_the_most_confident_counts_and_its_whole_ro
     assert torch.equal(DetectedBox(nn.Identity(), LEFT, 0.9, read)(x), logits[:, 0])
     assert torch.equal(DetectedBox(nn.Identity(), RIGHT, 0.5, read)(x), logits[:, 2])
     assert torch.allclose(LogOdds(DetectedBox(nn.Identity(), LEFT, 0.5, read))(x), torch.tensor([[4.0, -4.0]]))
+
+
+def test_boxes_of_infinite_size_are_no_candidates() -> None:
+    boxes = torch.tensor([[[0.0, 0, math.inf, math.inf], [0, 0, 4, 8], [math.nan] * 4]])
+    logits = torch.tensor([[[9.0, 9.0], [1.0, 2.0], [9.0, 9.0]]])
+    score = DetectedBox(nn.Identity(), LEFT, predictions=lambda o, x: Predictions(boxes, logits, torch.ones(1, 3)))
+    assert torch.equal(score(torch.zeros(1, 1, 8, 8)), logits[:, 1])
 
 
 def test_a_box_without_a_prediction_for_the_clean_input_is_refused_by_name() -> None:
