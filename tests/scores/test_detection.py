@@ -172,7 +172,7 @@ def test_among_predictions_of_the_box_the_most_confident_counts_and_its_whole_ro
 
 def test_boxes_of_infinite_size_are_no_candidates() -> None:
     boxes = torch.tensor([[[0.0, 0, math.inf, math.inf], [0, 0, 4, 8], [math.nan] * 4]])
-    logits = torch.tensor([[[9.0, 9.0], [1.0, 2.0], [9.0, 9.0]]])
+    logits = torch.tensor([[[9.0, 9.0], [1.0, 2.0], [-9.0, -9.0]]])
     score = DetectedBox(nn.Identity(), LEFT, predictions=lambda o, x: Predictions(boxes, logits, torch.ones(1, 3)))
     assert torch.equal(score(torch.zeros(1, 1, 8, 8)), logits[:, 1])
 
