@@ -79,3 +79,14 @@ def close(found: Tensor, expected: Tensor, bound: float = 1e-5) -> bool:
 def alike(found: Tensor, expected: Tensor, bound: float = 1e-4) -> bool:
     """Equal but for a positive factor."""
     return close(found / found.norm(), expected / expected.norm(), bound)
+
+
+# A call that is refused, and the argument that the error names.
+Mistake = tuple[Callable[[], Any], str]
+
+
+def is_named(mistake: Mistake) -> None:
+    """The call raises an error "name: expected ..., found ..."."""
+    call, name = mistake
+    with pytest.raises((TypeError, ValueError), match=rf"^({name}): expected .*found"):
+        call()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -152,3 +153,19 @@ class TokensToFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features_first(self.tokens(x).transpose(1, 2)))
+
+
+class Heads(nn.Module):
+    """Any output that the wrappers of scores take, from one layer and one example-wise argument."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.net, self.form = ConvNet(), form
+
+    def forward(self, x: Tensor, extra: Any = None) -> Any:
+        scores = self.net(x)
+        if self.form == "words":  # (N, L, 5): the logits depend on the tokens before
+            return scores[:, None] * (1 + extra[:, :, None].cumsum(1) / 7)
+        if self.form == "pixels":
+            return scores[:, :, None, None] * torch.arange(6.0).reshape(2, 3) + x[:, :1, :2, :3]
+        return scores

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from captum_sgcampp.model.clean_rows import clean_rows_at
 from captum_sgcampp.model.evaluation_mode import training_layers_refused
 from captum_sgcampp.model.layer_gradients import LayerGradients
 from captum_sgcampp.model.layer_hook import LayerHook, is_of_pass, next_node_number
@@ -123,7 +124,7 @@ class ForwardPass:
         drop = DropSavedTensors()
         hooks = [self._hook(layer, clean_every, rows_at_layer, drop) for layer in self._layers]
         pieces = None if eager else self._pieces
-        with torch.no_grad(), ExitStack() as stack:
+        with torch.no_grad(), clean_rows_at(clean_every), ExitStack() as stack:
             if not self._keep_graph:
                 stack.callback(_detach_kept, self._called, next_node_number())
             output = self._compiled_output(pieces, hooks, make_rows, additional_args) if pieces else None

@@ -5,7 +5,7 @@ Captum selects (`_select_targets`); this module checks first, so that every mist
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,8 +62,7 @@ def check_output(output: Any, target: TargetType, rows: int) -> Tensor:
     """The model's output, after a check that `target` picks one value from each of its rows."""
     if not isinstance(output, Tensor):
         raise TypeError(
-            f"forward_func: expected a tensor as output, found {type(output).__name__}; wrap the model in a function "
-            "that returns the tensor of scores"
+            f"forward_func: expected a tensor as output, found {type(output).__name__}; {_what_makes_scores(output)}"
         )
     if not output.is_floating_point():
         raise TypeError(f"forward_func: expected real floating-point scores, found {output.dtype}")
@@ -79,6 +78,27 @@ def check_output(output: Any, target: TargetType, rows: int) -> Tensor:
         return output
     _check_indices(target, shape)
     return output
+
+
+def _what_makes_scores(output: Any) -> str:
+    """How an output that is no tensor becomes one: `captum_sgcampp.scores` has the wrappers."""
+    first = output[0] if isinstance(output, Sequence) and output else output
+    if isinstance(first, Mapping) and ("boxes" in first or "pred_boxes" in first):
+        return "captum_sgcampp.scores.DetectedBox(model) gives the scores of a box"
+    entries = _tensor_entries(output)
+    if not entries:
+        return "wrap the model in a function that returns the tensor of scores"
+    entry = next((name for name in entries if str(name).startswith("logits")), entries[0])
+    return f"captum_sgcampp.scores.OutputEntry(model, {entry!r}) gives one of its tensors {entries}"
+
+
+def _tensor_entries(output: Any) -> list[Any]:
+    """The keys or places of the tensors in an output of several."""
+    if isinstance(output, Mapping):
+        return [name for name, value in output.items() if isinstance(value, Tensor)]
+    if isinstance(output, Sequence):
+        return [place for place, value in enumerate(output) if isinstance(value, Tensor)]
+    return ["logits"] if isinstance(getattr(output, "logits", None), Tensor) else []
 
 
 def _check_indices(target: TargetType, shape: tuple[int, ...]) -> None:
