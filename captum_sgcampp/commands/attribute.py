@@ -80,7 +80,8 @@ def _add_map_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["smooth-grad-cam++"],
         metavar="NAME",
-        help="some of grad-cam, grad-cam++, smooth-grad-cam++ (default)",
+        help="some of grad-cam, grad-cam++, smooth-grad-cam++ (default), two-sided-grad-cam++, "
+        "two-sided-smooth-grad-cam++",
     )
     add("--nt-samples", type=_samples, default=25, metavar="N", help="noisy samples, or auto (default: 25)")
     add("--noise-level", type=float, default=0.15, metavar="F", help="sigma as a share of the range (default: 0.15)")

@@ -16,6 +16,7 @@ from captum_sgcampp import LayerGradCamPlusPlus, box_to_neurons
 from captum_sgcampp.bundled import draw_scene
 from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, usable_device
 from captum_sgcampp.vision.explanations import (
+    DEFAULT_METHODS,
     METHODS,
     Noise,
     Results,
@@ -97,7 +98,13 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS), help="methods (default: all)")
+    parser.add_argument(
+        "--method",
+        nargs="+",
+        choices=METHODS,
+        default=list(DEFAULT_METHODS),
+        help=f"methods (default: {' '.join(DEFAULT_METHODS)})",
+    )
     parser.add_argument(
         "--nt-samples", type=int_or_auto, default=25, metavar="N", help="noisy samples, or auto (default: 25)"
     )
@@ -207,7 +214,7 @@ def _layers(model: nn.Module, subject: Subject, arguments: argparse.Namespace) -
     """The layer that was named, or layers that suit the model, whose reasons are printed."""
     if arguments.layer is not None:
         return [fitting_layer(model, arguments.layer, subject.inputs)]
-    layers, reasons = suited_layers(model, subject, smooth="smooth-grad-cam++" in arguments.method)
+    layers, reasons = suited_layers(model, subject, smooth=any("smooth" in method for method in arguments.method))
     for reason in reasons:
         print(f"layer: {reason}")
     return layers

@@ -24,7 +24,11 @@ METHODS = {
     "grad-cam": "Grad-CAM",
     "grad-cam++": "Grad-CAM++",
     "smooth-grad-cam++": "Smooth Grad-CAM++",
+    "two-sided-grad-cam++": "Two-sided Grad-CAM++",
+    "two-sided-smooth-grad-cam++": "Two-sided Smooth Grad-CAM++",
 }
+DEFAULT_METHODS = ("grad-cam", "grad-cam++", "smooth-grad-cam++")
+TWO_SIDED = "two-sided-"
 # Maps (1, 1, h, w) by the method's title and the layer's name.
 Maps: TypeAlias = dict[tuple[str, str], Tensor]
 # The keywords `feature_maps` and `neurons` of `attribute`, as lists and slices, where something is selected.
@@ -183,6 +187,11 @@ class _Call:
     noise: Noise
     selection: Selection
 
+    @property
+    def two_sided(self) -> bool:
+        """Whether the weights come from gradients of both signs."""
+        return self.method.startswith(TWO_SIDED)
+
     def maps(self, relu: bool) -> dict[tuple[int, str], tuple[Tensor, SamplingStatistics | None]]:
         """The map of every class at every layer, by the class index and the layer's name, and its statistics."""
         runs: dict[str, Callable[[bool], _Rows]] = {
@@ -190,9 +199,10 @@ class _Call:
             "grad-cam++": self._grad_cam_plus_plus,
             "smooth-grad-cam++": self._smooth,
         }
+        run = runs[self.method.removeprefix(TWO_SIDED)]
         with warnings.catch_warnings():  # the note says it
             warnings.filterwarnings("ignore", message="layer: expected tokens that the score depends on")
-            rows = runs[self.method](relu)
+            rows = run(relu)
         return {
             (target, layer.name): one
             for target, row in zip(self.targets, rows, strict=True)
@@ -206,7 +216,8 @@ class _Call:
         ((before_relu, _),) = alone.maps(relu=False).values()
         if before_relu.any():
             return "all negative (the ReLU leaves nothing)"
-        return f"all zero (no {'' if self.method == 'grad-cam' else 'positive '}gradient)"
+        both_signs = self.method == "grad-cam" or self.two_sided
+        return f"all zero (no {'' if both_signs else 'positive '}gradient)"
 
     def _grad_cam(self, relu: bool) -> _Rows:
         rows = grad_cam(
@@ -222,7 +233,9 @@ class _Call:
 
     def _grad_cam_plus_plus(self, relu: bool) -> _Rows:
         method = LayerGradCamPlusPlus(self.model, self._modules(), reshape_transform=self.layers[0].reshape_transform)
-        rows: Any = method.attribute_targets(self.inputs, self.targets, relu_attributions=relu, **self.selection)
+        rows: Any = method.attribute_targets(
+            self.inputs, self.targets, relu_attributions=relu, two_sided=self.two_sided, **self.selection
+        )
         return [[(maps, None) for maps in row] for row in rows]
 
     def _smooth(self, relu: bool) -> _Rows:
@@ -238,6 +251,7 @@ class _Call:
             generator=torch.Generator().manual_seed(self.noise.seed),
             show_progress=self.noise.show_progress,
             return_statistics=True,
+            two_sided=self.two_sided,
             **self.selection,
         )
         return [list(zip(maps, statistics, strict=True)) for maps, statistics in rows]
