@@ -93,6 +93,7 @@ def paper_map(
     neurons: Callable[[tuple[int, ...]], bool] = lambda place: True,
     bound_alpha: bool = False,
     summed: bool = True,
+    two_sided: bool = False,
 ) -> Tensor:
     """L (1, *space), or w_k A_kij (K, *space), of one example from what its noisy copies gave."""
     channels, space = activation.shape[0], tuple(activation.shape[1:])
@@ -115,6 +116,10 @@ def paper_map(
                 d1 += weight * y1 / len(weights)
                 d2 += weight * y2 / len(weights)
                 d3 += weight * y3 / len(weights)
+            if two_sided:
+                if neurons(place):
+                    w += two_sided_alpha(d2, d3, total) * d1
+                continue
             denominator = 2 * d2 + d3 * total
             alpha = d2 / denominator if denominator != 0 else 0.0
             if d1 > 0 and denominator != 0:
@@ -129,6 +134,11 @@ def paper_map(
     full = torch.tensor(result, dtype=torch.float64).reshape(channels, *space)
     PaperMap.pole_distance = pole_distance
     return full.sum(0, keepdim=True) if summed else full
+
+
+def two_sided_alpha(d2: float, d3: float, total: float) -> float:
+    """1 / (2 + |D_3 sum A / D_2|), and 0 where D_2 is 0."""
+    return 0.0 if d2 == 0 else 1 / (2 + abs(d3 * total / d2))
 
 
 def reference_map(
@@ -177,7 +187,9 @@ def stencil_derivatives(
     return found[0], found[1], found[2]
 
 
-def map_from_derivatives(activation: Tensor, derivatives: Callable[[tuple[int, ...]], Sequence[float]]) -> Tensor:
+def map_from_derivatives(
+    activation: Tensor, derivatives: Callable[[tuple[int, ...]], Sequence[float]], two_sided: bool = False
+) -> Tensor:
     """L (1, *space) of one example from D_1, D_2, D_3 at every entry."""
     channels, space = activation.shape[0], tuple(activation.shape[1:])
     result = torch.zeros(1, *space, dtype=torch.float64)
@@ -185,6 +197,9 @@ def map_from_derivatives(activation: Tensor, derivatives: Callable[[tuple[int, .
         total, w = float(activation[k].sum()), 0.0
         for place in itertools.product(*(range(size) for size in space)):
             d1, d2, d3 = derivatives((k, *place))
+            if two_sided:
+                w += two_sided_alpha(d2, d3, total) * d1
+                continue
             denominator = 2 * d2 + d3 * total
             w += (d2 / denominator if denominator != 0 else 0.0) * max(d1, 0.0)
         result[0] += w * activation[k].double()
@@ -211,6 +226,7 @@ def stencil_map(
     target: int,
     score: Any,
     step: float = 0.05,
+    two_sided: bool = False,
 ) -> Tensor:
     """The map of one example by finite differences, up to a factor: its clean row and then its copies."""
     with torch.no_grad():
@@ -222,4 +238,4 @@ def stencil_map(
         found = [stencil_derivatives(lambda a: link_of(score, head(a), target), a, entry, step) for a in copies]
         return [sum(values) / len(values) for values in zip(*found, strict=True)]
 
-    return map_from_derivatives(clean, mean)
+    return map_from_derivatives(clean, mean, two_sided)

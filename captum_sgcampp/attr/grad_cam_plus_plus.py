@@ -28,6 +28,19 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
     returned, as in Captum. This closed form is exact where the network after the layer is piecewise linear (ReLU,
     max-pooling, convolutions, linear layers). Elsewhere it approximates `derivatives="exact"`.
 
+    The ReLU on the gradient leaves out what speaks against the class, and with it much of what tells classes apart.
+    `two_sided=True` takes both signs. The derivation of alpha (eq 19) has no ReLU either, but that alpha has a pole at
+    `g * sum A = -2`. With magnitudes it has none, and lies in [0, 1/2]:
+
+        alpha = 1 / (2 + |g| * |sum_ab A_ab|)
+        w_k   = sum_ij alpha_kij * g_kij
+
+    where alpha is 0 at `g = 0`. For `A >= 0` these are the paper's weights for the score `S` less those for `-S`. (The
+    paper's table 7 drops the ReLU with the literal alpha, poles included.) Other score functions and noisy samples
+    have `alpha = |D_2| / (2 |D_2| + |D_3| * |sum_ab A_ab|)`, `D_p` being the p-th derivative. Where only global average
+    pooling and a linear score follow the layer, it is Grad-CAM but for a factor of each feature map: what a feature
+    map adds to the score, `c`, becomes `c / (1 + |c| / 2)`.
+
     As in Captum's `LayerGradCam`, the final ReLU of the papers is applied on request only (`relu_attributions=True`).
     Maps are in float32 (float64 for a float64 model), contiguous, and detached unless `create_graph` is set.
 
@@ -57,6 +70,7 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
         score: Score = "exp",
         derivatives: DerivativesOf = "closed_form",
         bound_alpha: bool = False,
+        two_sided: bool = False,
     ) -> Attributions:
         r"""
         Args:
@@ -115,6 +129,9 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
             bound_alpha (bool, optional): Whether to clamp alpha to [0, 1/2], where it lies for one sample with
                         `A >= 0` and `g > 0`.
                         Default: False, the papers' formula
+            two_sided (bool, optional): Whether weights come from gradients of both signs, with an alpha that has no
+                        poles (see the class). `bound_alpha` then changes nothing.
+                        Default: False, the papers' formula
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**:
@@ -146,6 +163,7 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
             score,
             derivatives,
             bound_alpha,
+            two_sided,
         )
         return self._attributions(self._explain(inputs, (target,), arguments)[0])
 

@@ -89,7 +89,7 @@ class GuidedGradCamPlusPlus(GradientAttribution):
                         "bilinear".
                         Default: "nearest", as in Captum
             **map_arguments (Any, optional): The keyword-only arguments of the layer method's `attribute`:
-                        `feature_maps`, `neurons`, `score`, `derivatives`, `bound_alpha`, and for
+                        `feature_maps`, `neurons`, `score`, `derivatives`, `bound_alpha`, `two_sided`, and for
                         `GuidedSmoothGradCamPlusPlus` also `nt_samples`, `stdevs`, `generator`, `return_statistics`, ...
 
         Returns:

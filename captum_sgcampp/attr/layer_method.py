@@ -91,7 +91,7 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
 
         Returns:
             *TopFeatureMaps* of **weights** and **indices**, each `(N, k)`, largest weight first. `feature_maps` takes
-            the indices.
+            the indices. With `two_sided=True`, feature maps that speak against the class have negative weights.
 
         Examples::
 
@@ -153,7 +153,7 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
     ) -> ClosedFormError:
         r"""
         How far `derivatives="closed_form"` is from `"exact"` for this model, layer and class, without noise. It is
-        measured at random entries with a positive first derivative. Only these have a part in the map.
+        measured at random entries with a positive first derivative. Only these have a part in the papers' map.
 
         Args:
 

@@ -23,6 +23,7 @@ from captum_sgcampp.sampling.targets import normal_target
 Score = Literal["exp", "sigmoid", "softmax", "identity"] | Softmax | ScoreFunction
 DerivativesOf = Literal["closed_form", "exact"]
 
+_FLAGS = ("attribute_to_layer_input", "relu_attributions", "attr_dim_summation", "bound_alpha", "two_sided")
 _GRAD_KWARGS = ("allow_unused", "materialize_grads", "retain_graph", "create_graph", "is_grads_batched")
 
 
@@ -40,9 +41,10 @@ class MapArguments:
     score: Score = "exp"
     derivatives: DerivativesOf = "closed_form"
     bound_alpha: bool = False
+    two_sided: bool = False
 
     def __post_init__(self) -> None:
-        for flag in ("attribute_to_layer_input", "relu_attributions", "attr_dim_summation", "bound_alpha"):
+        for flag in _FLAGS:
             checks.check_flag(flag, getattr(self, flag))
         _check_derivatives(self.derivatives)
         _check_score(self.score, self.derivatives)
@@ -121,7 +123,9 @@ def make_request(
         score=Softmax() if arguments.score == "softmax" else arguments.score,
         feature_maps=arguments.feature_maps,
         neurons=arguments.neurons,
-        map_options=MapOptions(arguments.bound_alpha, arguments.attr_dim_summation, arguments.relu_attributions),
+        map_options=MapOptions(
+            arguments.bound_alpha, arguments.attr_dim_summation, arguments.relu_attributions, arguments.two_sided
+        ),
         unused_is_zero=arguments.in_autograd("allow_unused") or arguments.in_autograd("materialize_grads"),
         exact=arguments.derivatives == "exact",
         create_graph=create_graph,

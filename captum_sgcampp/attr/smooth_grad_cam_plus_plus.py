@@ -34,7 +34,12 @@ class LayerSmoothGradCamPlusPlus(LayerCamPlusPlus):
     The smoothing acts at inner layers and before fully connected heads (VGG).
 
     After averaging, alpha can have poles: positions where its denominator is near 0 and alpha leaves [0, 1/2].
-    `return_statistics=True` tells how much of the weight comes from them.
+    `return_statistics=True` tells how much of the weight comes from them. `two_sided=True` has none:
+
+        alpha = |D_2| / (2 |D_2| + |D_3| * |sum_ab A_ab|)
+        w_k   = sum_ij alpha_kij * D_1_kij
+
+    Where both signs cancel, such a map needs more noisy samples for the same standard error.
 
     One explanation runs at a time in a process, so threads do not make it faster. Processes do, as in
     `captum-sgcampp attribute --workers`.
@@ -68,12 +73,13 @@ class LayerSmoothGradCamPlusPlus(LayerCamPlusPlus):
         score: Score = "exp",
         derivatives: DerivativesOf = "closed_form",
         bound_alpha: bool = False,
+        two_sided: bool = False,
     ) -> Attributions | tuple[Attributions, Statistics]:
         r"""
         Args:
 
             inputs, target, additional_forward_args, attribute_to_layer_input, relu_attributions,
-            attr_dim_summation, grad_kwargs, feature_maps, neurons, score, derivatives, bound_alpha:
+            attr_dim_summation, grad_kwargs, feature_maps, neurons, score, derivatives, bound_alpha, two_sided:
                         as in `LayerGradCamPlusPlus.attribute`.
             nt_samples (int or "auto", optional): Number of noisy samples of each example. `"auto"` adds samples to
                         each example until the standard error of its map is within `tolerance`.
@@ -135,6 +141,7 @@ class LayerSmoothGradCamPlusPlus(LayerCamPlusPlus):
             score,
             derivatives,
             bound_alpha,
+            two_sided,
         )
         noise = NoiseArguments(
             nt_samples,

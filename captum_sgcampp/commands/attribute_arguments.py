@@ -78,7 +78,7 @@ def _add_map_arguments(parser: argparse.ArgumentParser) -> None:
         choices=EXPLAIN_METHODS,
         default=["smooth-grad-cam++"],
         metavar="NAME",
-        help="some of grad-cam, grad-cam++, smooth-grad-cam++ (default)",
+        help=f"among {', '.join(EXPLAIN_METHODS)} (default: smooth-grad-cam++)",
     )
     add("--nt-samples", type=count_or_auto, default=25, metavar="N", help="noisy samples, or auto (default: 25)")
     add("--noise-level", type=level, default=0.15, metavar="F", help="sigma as a share of the range (default: 0.15)")

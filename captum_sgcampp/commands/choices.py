@@ -2,15 +2,18 @@
 together."""
 
 BUNDLED = "shapes"  # vision.classifiers
-EXPLAIN_METHODS = ("grad-cam", "grad-cam++", "smooth-grad-cam++")  # vision.explanations
+DEFAULT_METHODS = ("grad-cam", "grad-cam++", "smooth-grad-cam++")
+EXPLAIN_METHODS = (*DEFAULT_METHODS, "two-sided-grad-cam++", "two-sided-smooth-grad-cam++")  # vision.explanations
 EVALUATE_METHODS = (  # evaluation.methods
     "grad-cam",
     "grad-cam++",
+    "two-sided-grad-cam++",
     "top-feature-map",
     "random",
     "center-gaussian",
     "edges",
     "smooth-grad-cam++",
+    "two-sided-smooth-grad-cam++",
     "noise-tunnel-grad-cam",
     "noise-tunnel-grad-cam++",
 )

@@ -26,12 +26,12 @@ from captum_sgcampp.vision.explanations import (
     Subject,
     classified,
     explained,
-    save_picture,
     suited_layers,
 )
 from captum_sgcampp.vision.images import ImageError, read_image
 from captum_sgcampp.vision.layer_choice import ChosenLayer, fitting_layer, layer_table, named_layer
 from captum_sgcampp.vision.model_factory import chosen_classifier
+from captum_sgcampp.vision.pictures import save_picture
 from captum_sgcampp.vision.places import Place, box_in_crop
 from captum_sgcampp.vision.saved_maps import MapFolder
 
@@ -206,7 +206,7 @@ def _layers(model: nn.Module, subject: Subject, arguments: argparse.Namespace) -
     """The layer that was named, or layers that suit the model, whose reasons are printed."""
     if arguments.layer is not None:
         return [fitting_layer(model, arguments.layer, subject.inputs)]
-    layers, reasons = suited_layers(model, subject, smooth="smooth-grad-cam++" in arguments.method)
+    layers, reasons = suited_layers(model, subject, smooth=any("smooth" in method for method in arguments.method))
     for reason in reasons:
         print(f"layer: {reason}")
     return layers

@@ -17,7 +17,7 @@ from captum_sgcampp.commands.arguments import (
     target,
     whole,
 )
-from captum_sgcampp.commands.choices import BUNDLED, EXPLAIN_METHODS
+from captum_sgcampp.commands.choices import BUNDLED, DEFAULT_METHODS, EXPLAIN_METHODS
 
 DESCRIPTION = """\
 Explain what an image classifier sees: the image, Grad-CAM, Grad-CAM++ and Smooth Grad-CAM++ side by side.
@@ -87,9 +87,9 @@ def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         nargs="+",
         choices=EXPLAIN_METHODS,
-        default=list(EXPLAIN_METHODS),
+        default=list(DEFAULT_METHODS),
         metavar="NAME",
-        help=f"among {', '.join(EXPLAIN_METHODS)} (default: all)",
+        help=f"among {', '.join(EXPLAIN_METHODS)} (default: the first three)",
     )
     add(
         "--nt-samples",

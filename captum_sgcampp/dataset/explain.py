@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -114,13 +114,15 @@ def _grad_cam(call: _Call) -> list[list[_Found]]:
     return [[_Found(one) for one in of_class] for of_class in maps]
 
 
-def _grad_cam_plus_plus(call: _Call) -> list[list[_Found]]:
+def _grad_cam_plus_plus(call: _Call, two_sided: bool = False) -> list[list[_Found]]:
     method = LayerGradCamPlusPlus(call.scores, call.modules, reshape_transform=call.reshape_transform)
-    maps: Any = method.attribute_targets(call.inputs, call.outputs, relu_attributions=call.options.relu)
+    maps: Any = method.attribute_targets(
+        call.inputs, call.outputs, relu_attributions=call.options.relu, two_sided=two_sided
+    )
     return [[_Found(one) for one in of_class] for of_class in maps]
 
 
-def _smooth_grad_cam_plus_plus(call: _Call) -> list[list[_Found]]:
+def _smooth_grad_cam_plus_plus(call: _Call, two_sided: bool = False) -> list[list[_Found]]:
     options = call.options
     method = LayerSmoothGradCamPlusPlus(call.scores, call.modules, reshape_transform=call.reshape_transform)
     results: Any = method.attribute_targets(
@@ -133,14 +135,17 @@ def _smooth_grad_cam_plus_plus(call: _Call) -> list[list[_Found]]:
         max_nt_samples=options.max_nt_samples,
         generator=Generator().manual_seed(options.seed),
         return_statistics=True,
+        two_sided=two_sided,
     )
     return [list(map(_Found, *of_class)) for of_class in results]
 
 
-_METHODS = {
+_METHODS: dict[str, Callable[[_Call], list[list[_Found]]]] = {
     "grad-cam": _grad_cam,
     "grad-cam++": _grad_cam_plus_plus,
+    "two-sided-grad-cam++": partial(_grad_cam_plus_plus, two_sided=True),
     "smooth-grad-cam++": _smooth_grad_cam_plus_plus,
+    "two-sided-smooth-grad-cam++": partial(_smooth_grad_cam_plus_plus, two_sided=True),
 }
 
 

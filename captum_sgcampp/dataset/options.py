@@ -8,7 +8,8 @@ from typing import Literal
 from captum_sgcampp.attr.options import NoiseArguments
 from captum_sgcampp.checks import check_count, check_flag, check_nonnegative
 
-METHODS = ("grad-cam", "grad-cam++", "smooth-grad-cam++")
+SMOOTH = ("smooth-grad-cam++", "two-sided-smooth-grad-cam++")
+METHODS = ("grad-cam", "grad-cam++", "two-sided-grad-cam++", *SMOOTH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,4 +53,4 @@ class Options:
     def images_at_once(self) -> int:
         """Images in one explanation."""
         # When an image stops getting samples, the number of rows changes for the others.
-        return 1 if self.nt_samples == "auto" and "smooth-grad-cam++" in self.methods else self.batch_size
+        return 1 if self.nt_samples == "auto" and set(SMOOTH) & set(self.methods) else self.batch_size

@@ -32,8 +32,12 @@ def _grad_cam(model: nn.Module, layer: nn.Module, inputs: Tensor, target: int, s
     return maps
 
 
-def _grad_cam_plus_plus(model: nn.Module, layer: nn.Module, inputs: Tensor, target: int, seed: int) -> Tensor:
-    maps: Tensor = LayerGradCamPlusPlus(model, layer).attribute(inputs, target, relu_attributions=True)
+def _grad_cam_plus_plus(
+    model: nn.Module, layer: nn.Module, inputs: Tensor, target: int, seed: int, two_sided: bool = False
+) -> Tensor:
+    maps: Tensor = LayerGradCamPlusPlus(model, layer).attribute(
+        inputs, target, relu_attributions=True, two_sided=two_sided
+    )
     return maps
 
 
@@ -46,7 +50,14 @@ def _top_feature_map(model: nn.Module, layer: nn.Module, inputs: Tensor, target:
 
 
 def _smooth(
-    n: int, noise_level: float, model: nn.Module, layer: nn.Module, inputs: Tensor, target: int, seed: int
+    n: int,
+    noise_level: float,
+    model: nn.Module,
+    layer: nn.Module,
+    inputs: Tensor,
+    target: int,
+    seed: int,
+    two_sided: bool = False,
 ) -> Tensor:
     maps: Tensor = LayerSmoothGradCamPlusPlus(model, layer).attribute(
         inputs,
@@ -55,6 +66,7 @@ def _smooth(
         nt_samples=n,
         noise_level=noise_level,
         generator=Generator().manual_seed(seed),
+        two_sided=two_sided,
     )
     return maps
 
@@ -111,6 +123,7 @@ def _map_shape(model: nn.Module, layer: nn.Module, inputs: Tensor) -> tuple[int,
 PLAIN: dict[str, Explain] = {
     "grad-cam": _grad_cam,
     "grad-cam++": _grad_cam_plus_plus,
+    "two-sided-grad-cam++": partial(_grad_cam_plus_plus, two_sided=True),
     "top-feature-map": _top_feature_map,
     "random": _random,
     "center-gaussian": _center_gaussian,
@@ -118,6 +131,7 @@ PLAIN: dict[str, Explain] = {
 }
 NOISY: dict[str, Callable[..., Tensor]] = {
     "smooth-grad-cam++": _smooth,
+    "two-sided-smooth-grad-cam++": partial(_smooth, two_sided=True),
     "noise-tunnel-grad-cam": partial(_noise_tunnel, LayerGradCam),
     "noise-tunnel-grad-cam++": partial(_noise_tunnel, LayerGradCamPlusPlus),
 }

@@ -30,7 +30,8 @@ class SamplingStatistics:
             from the limit. NaN for fewer than 2 samples.
         pole_share: share of the selected positions with `D_1 > 0` whose alpha lies outside [0, 1/2].
         pole_weight_share: their share of the sum of `|alpha * relu(D_1)|`. Near 0, the weights are what the paper
-            derives. Where it is large, poles of alpha decide the map (try `bound_alpha=True`).
+            derives. Where it is large, poles of alpha decide the map (try `bound_alpha=True`). Both shares are 0 with
+            `two_sided=True`.
     """
 
     nt_samples: Tensor

@@ -246,12 +246,17 @@ def _along(
     first = gradient.detach()[0]
     unit = _largest(run.activations[number])
     wanted = torch.ones_like(first, dtype=torch.bool) if mask is None else mask.expand_as(first)
-    entries = _entries(wanted & (first > 0) if not row.request.has_noise else wanted, pooled)
+    entries = _entries(wanted if row.request.has_noise else wanted & _counts(first, row.request), pooled)
     with tqdm(total=len(entries), desc="entries", leave=False, disable=not row.shows_progress) as bar:
         second, third = along_entries(gradient, run.edges[number], entries, unit, run.rearrange, bar.update)
     if pooled:
         second, third = _first_of_each_map(second), _first_of_each_map(third)
     return AlongEntries(unit[None], unit * first[None], second[None], third[None])
+
+
+def _counts(first: Tensor, request: Request) -> Tensor:
+    """Which entries have a part in the map of a single sample, by their first derivative."""
+    return first != 0 if request.map_options.two_sided else first > 0
 
 
 def _entries(wanted: Tensor, pooled: bool) -> Tensor:

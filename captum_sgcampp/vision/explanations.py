@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
-from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
-from captum_sgcampp.storage.atomic import written_whole
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.grad_cam import grad_cam
 from captum_sgcampp.vision.layer_choice import ChosenLayer, chosen_layer, inner_layer, named_layer, noise_acts
-from captum_sgcampp.vision.places import Place
-from captum_sgcampp.visualization import compare_maps, draw_box, draw_color_bar, draw_outline
 
 METHODS = {
     "grad-cam": "Grad-CAM",
     "grad-cam++": "Grad-CAM++",
     "smooth-grad-cam++": "Smooth Grad-CAM++",
+    "two-sided-grad-cam++": "Two-sided Grad-CAM++",
+    "two-sided-smooth-grad-cam++": "Two-sided Smooth Grad-CAM++",
 }
-TITLE_LENGTH = 40  # characters of names in pictures
+TWO_SIDED = "two-sided-"
 # Maps (1, 1, h, w) by the method's title and the layer's name.
 Maps: TypeAlias = dict[tuple[str, str], Tensor]
 # The keywords `feature_maps` and `neurons` of `attribute`, as lists and slices, where something is selected.
@@ -188,6 +184,11 @@ class _Call:
     noise: Noise
     selection: Selection
 
+    @property
+    def two_sided(self) -> bool:
+        """Whether the weights come from gradients of both signs."""
+        return self.method.startswith(TWO_SIDED)
+
     def maps(self, relu: bool) -> dict[tuple[int, str], tuple[Tensor, SamplingStatistics | None]]:
         """The map of every class at every layer, by the class index and the layer's name, and its statistics."""
         runs: dict[str, Callable[[bool], _Rows]] = {
@@ -195,9 +196,10 @@ class _Call:
             "grad-cam++": self._grad_cam_plus_plus,
             "smooth-grad-cam++": self._smooth,
         }
+        run = runs[self.method.removeprefix(TWO_SIDED)]
         with warnings.catch_warnings():  # the note says it
             warnings.filterwarnings("ignore", message="layer: expected tokens that the score depends on")
-            rows = runs[self.method](relu)
+            rows = run(relu)
         return {
             (target, layer.name): one
             for target, row in zip(self.targets, rows, strict=True)
@@ -211,7 +213,8 @@ class _Call:
         ((before_relu, _),) = alone.maps(relu=False).values()
         if before_relu.any():
             return "all negative (the ReLU leaves nothing)"
-        return f"all zero (no {'' if self.method == 'grad-cam' else 'positive '}gradient)"
+        both_signs = self.method == "grad-cam" or self.two_sided
+        return f"all zero (no {'' if both_signs else 'positive '}gradient)"
 
     def _grad_cam(self, relu: bool) -> _Rows:
         rows = grad_cam(
@@ -227,7 +230,9 @@ class _Call:
 
     def _grad_cam_plus_plus(self, relu: bool) -> _Rows:
         method = LayerGradCamPlusPlus(self.model, self._modules(), reshape_transform=self.layers[0].reshape_transform)
-        rows: Any = method.attribute_targets(self.inputs, self.targets, relu_attributions=relu, **self.selection)
+        rows: Any = method.attribute_targets(
+            self.inputs, self.targets, relu_attributions=relu, two_sided=self.two_sided, **self.selection
+        )
         return [[(maps, None) for maps in row] for row in rows]
 
     def _smooth(self, relu: bool) -> _Rows:
@@ -243,6 +248,7 @@ class _Call:
             generator=torch.Generator().manual_seed(self.noise.seed),
             show_progress=self.noise.show_progress,
             return_statistics=True,
+            two_sided=self.two_sided,
             **self.selection,
         )
         return [list(zip(maps, statistics, strict=True)) for maps, statistics in rows]
@@ -274,53 +280,3 @@ def _calls(
                 together.setdefault((layer.reshape_transform, key, some), []).append(layer)
     for (_, key, same), group in together.items():
         yield _Call(model, tuple(group), method, subjects[0].inputs, same, noise, chosen[key])
-
-
-def save_picture(
-    path: Path,
-    subjects: Sequence[Subject],
-    rows: Sequence[Maps],
-    places: Sequence[Place | None] = (),
-    *,
-    cmap: str = "jet",
-    note: str = "",
-) -> None:
-    """One row per subject: the picture and its maps.
-
-    Args:
-        path: the file. One that is there is replaced.
-        subjects: of the rows.
-        rows: their maps.
-        places: what the maps are restricted to. It is outlined.
-        cmap: color map of matplotlib.
-        note: a line in the title of every map.
-    """
-    titled = [{"\n".join([*key, *([note] if note else [])]): maps for key, maps in row.items()} for row in rows]
-    titles = [f"{_shortened(s.name)}\n{_shortened(s.label)}" for s in subjects]
-    figure = compare_maps([s.shown for s in subjects], titled, titles, cmap=cmap)
-    panels = len(figure.axes) // len(rows)
-    for number, (place, row) in enumerate(zip(places, rows, strict=False)):
-        if place is not None:
-            _outline(figure.axes[number * panels :], place, row, subjects[number].shown)
-    draw_color_bar(figure, cmap)
-    with warnings.catch_warnings():  # letters that matplotlib's font lacks are drawn as boxes
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        with written_whole(Path(os.path.realpath(path))) as unfinished:
-            figure.savefig(unfinished, dpi=150, bbox_inches="tight")
-
-
-def _outline(axes: Sequence[Axes], place: Place, row: Maps, shown: Image.Image) -> None:
-    """The box on the picture, and on each map the neurons that it is restricted to."""
-    size = shown.height, shown.width
-    masks = [place.mask(maps.shape[2:], size) for maps in row.values()]
-    if place.box is None:
-        draw_outline(axes[0], masks[0], size)
-    else:
-        draw_box(axes[0], place.box)
-    for axis, mask in zip(axes[1:], masks, strict=False):
-        draw_outline(axis, mask, size)
-
-
-def _shortened(text: str) -> str:
-    """At most as long as a panel is wide."""
-    return text if len(text) <= TITLE_LENGTH else f"{text[: TITLE_LENGTH // 2]}...{text[-TITLE_LENGTH // 2 + 3 :]}"

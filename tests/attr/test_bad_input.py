@@ -134,6 +134,7 @@ FORMULA: list[tuple[str, dict[str, Any], Any]] = [
     ("derivatives", {"derivatives": "numeric"}, ValueError),
     ("derivatives", {"derivatives": None}, ValueError),
     ("bound_alpha", {"bound_alpha": 0.5}, TypeError),
+    ("two_sided", {"two_sided": 1}, TypeError),
     ("relu_attributions", {"relu_attributions": "no"}, TypeError),
     ("attr_dim_summation", {"attr_dim_summation": None}, TypeError),
     ("attribute_to_layer_input", {"attribute_to_layer_input": 1}, TypeError),

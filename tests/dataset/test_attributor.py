@@ -14,6 +14,7 @@ from PIL import Image
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 from captum_sgcampp.dataset import Attributor
+from captum_sgcampp.dataset.options import METHODS
 from captum_sgcampp.vision.model_factory import classifier_from_factory
 
 
@@ -28,7 +29,13 @@ def encoded(picture: Image.Image) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "options", [{"nt_samples": 5}, {"nt_samples": "auto"}, {"methods": ("grad-cam++", "grad-cam")}]
+    "options",
+    [
+        {"nt_samples": 5},
+        {"nt_samples": "auto"},
+        {"methods": ("grad-cam++", "grad-cam")},
+        {"methods": ("two-sided-smooth-grad-cam++",), "nt_samples": "auto", "tolerance": 0.2},
+    ],
 )
 def test_maps_are_the_same_bits_alone_and_in_any_batch_and_order(
     options: dict[str, Any], factory: str, pictures: list[Image.Image]
@@ -45,7 +52,7 @@ def test_maps_are_the_same_bits_alone_and_in_any_batch_and_order(
 
 
 def test_rows_are_what_the_classes_give(factory: str, pictures: list[Image.Image]) -> None:
-    methods, layers = ("grad-cam", "grad-cam++", "smooth-grad-cam++"), ("1", "3")
+    methods, layers = METHODS, ("1", "3")
     attributor = Attributor(
         model_factory=factory, methods=methods, layers=layers, targets=("b", "4"), nt_samples=5, seed=7, batch_size=3
     )
@@ -66,17 +73,19 @@ def test_rows_are_what_the_classes_give(factory: str, pictures: list[Image.Image
     assert number == len(rows["map"])
     with torch.no_grad():
         logits = model(inputs)
-    np.testing.assert_allclose(rows["score"][::12], logits[:, 1], rtol=1e-5)
-    np.testing.assert_allclose(rows["probability"][::12], logits.softmax(1)[:, 1], rtol=1e-5)
+    of_image = 2 * len(methods) * len(layers)
+    np.testing.assert_allclose(rows["score"][::of_image], logits[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(rows["probability"][::of_image], logits.softmax(1)[:, 1], rtol=1e-5)
 
 
 def explained(model: torch.nn.Module, layer: torch.nn.Module, method: str, inputs: torch.Tensor, target: int) -> Any:
     if method == "grad-cam":
         return LayerGradCam(model, layer).attribute(inputs, target, relu_attributions=True).detach()
-    if method == "grad-cam++":
-        return LayerGradCamPlusPlus(model, layer).attribute(inputs, target, relu_attributions=True)
+    options: Any = {"relu_attributions": True, "two_sided": method.startswith("two-sided")}
+    if "smooth" not in method:
+        return LayerGradCamPlusPlus(model, layer).attribute(inputs, target, **options)
     noise = {"nt_samples": 5, "generator": torch.Generator().manual_seed(7)}
-    return LayerSmoothGradCamPlusPlus(model, layer).attribute(inputs, target, relu_attributions=True, **noise)
+    return LayerSmoothGradCamPlusPlus(model, layer).attribute(inputs, target, **options, **noise)
 
 
 def test_the_most_probable_classes_come_from_the_pass_that_explains_them(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from captum.attr import LayerGradCam
 from networks import ConvNet, images
 
+from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 from captum_sgcampp.evaluation.methods import METHODS, NOISY, chosen_methods
 
 
@@ -29,6 +32,17 @@ def test_noise_tunnel_averages_the_maps_of_copies_with_noise_of_the_given_level(
     copies = x.repeat(3, 1, 1, 1) + torch.normal(0, torch.full((3, 2, 8, 8), sigma))
     expected = LayerGradCam(model, model.relu2).attribute(copies, 1, relu_attributions=True).mean(0, keepdim=True)
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_two_sided_methods_are_those_of_the_classes() -> None:
+    model, x = ConvNet(), images(1)
+    plain, smooth = chosen_methods(["two-sided-grad-cam++", "two-sided-smooth-grad-cam++"], [3], [0.2])
+    options: Any = {"relu_attributions": True, "two_sided": True}
+    expected = LayerGradCamPlusPlus(model, model.relu1).attribute(x, 1, **options)
+    assert torch.equal(plain.explain(model, model.relu1, x, 1, 7), expected)
+    options |= {"nt_samples": 3, "noise_level": 0.2, "generator": torch.Generator().manual_seed(7)}
+    expected = LayerSmoothGradCamPlusPlus(model, model.relu1).attribute(x, 1, **options)
+    assert torch.equal(smooth.explain(model, model.relu1, x, 1, 7), expected)
 
 
 def test_every_number_of_copies_meets_every_noise_level_once() -> None:

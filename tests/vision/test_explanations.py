@@ -62,7 +62,7 @@ def test_all_classes_and_layers_share_the_passes_of_one(method: str, nt_samples:
     rows = sum(passes)
     assert len(together) == 6 and all(one.maps.any() for one in together.values())
     samples = {one.nt_samples for one in together.values()}
-    assert samples == {None} if method != "smooth-grad-cam++" else len(samples) == 1
+    assert samples == {None} if "smooth" not in method else len(samples) == 1
     assert rows == 1 + (next(iter(samples)) or 0)
 
 
@@ -75,6 +75,16 @@ def test_together_gives_the_maps_of_single_calls(method: str) -> None:
         ((key, alone),) = explained(model, [layer], method, subjects(target), NOISE).items()
         assert key == (target, name) and one.note == alone.note
         torch.testing.assert_close(one.maps, alone.maps, rtol=1e-6, atol=1e-6 * float(alone.maps.max()))
+
+
+def test_two_sided_methods_are_those_of_the_classes() -> None:
+    model, options = ConvNet(), {"relu_attributions": True, "two_sided": True}
+    noise = {"nt_samples": 6, "noise_level": 0.2, "generator": torch.Generator().manual_seed(3)}
+    plain = LayerGradCamPlusPlus(model, model.relu1).attribute(images(1), 1, **options)
+    smooth = LayerSmoothGradCamPlusPlus(model, model.relu1).attribute(images(1), 1, **options, **noise)
+    for method, expected in (("grad-cam++", plain), ("smooth-grad-cam++", smooth)):
+        ((_, one),) = explained(model, LAYERS[:1], f"two-sided-{method}", subjects(1), NOISE).items()
+        assert isinstance(expected, Tensor) and close(one.maps, expected, 1e-6)
 
 
 def test_many_classes_are_explained_in_several_calls() -> None:
@@ -164,7 +174,8 @@ def test_maps_without_a_positive_value_tell_why(method: str) -> None:
     negative, zero = found[0, "negative"], found[1, "negative"]
     assert not negative.maps.any() and not zero.maps.any()
     assert negative.note.startswith("8 x 8, all negative (the ReLU leaves nothing)")
-    assert zero.note.startswith(f"8 x 8, all zero (no {'' if method == 'grad-cam' else 'positive '}gradient)")
+    both_signs = method == "grad-cam" or method.startswith("two-sided")
+    assert zero.note.startswith(f"8 x 8, all zero (no {'' if both_signs else 'positive '}gradient)")
 
 
 @pytest.mark.filterwarnings("error")
