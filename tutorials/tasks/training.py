@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from captum_sgcampp.storage.atomic import written_whole
 
@@ -82,6 +82,20 @@ def fold_batch_norm(trained: nn.Sequential, plain: nn.Sequential) -> None:
     for number, layer in enumerate(trained):
         if isinstance(layer, nn.Sequential):
             plain[number] = fuse_conv_bn_eval(layer[0], layer[1])
+
+
+def with_normalized_hidden_layer(head: nn.Sequential) -> nn.Sequential:
+    """The same fully connected layers, with batch normalization after the first: without it the large steps at the
+    start leave its ReLUs at 0."""
+    first = next(number for number, layer in enumerate(head) if isinstance(layer, nn.Linear))
+    return nn.Sequential(*head[: first + 1], nn.BatchNorm1d(head[first].out_features), *head[first + 1 :])
+
+
+def fold_hidden_layer(trained: nn.Sequential, plain: nn.Sequential) -> None:
+    """Fold the batch normalization of `with_normalized_hidden_layer(plain)` into `plain`, whose layers it shares."""
+    trained.eval()
+    number = next(number for number, layer in enumerate(trained) if isinstance(layer, nn.BatchNorm1d))
+    plain[number - 1] = fuse_linear_bn_eval(trained[number - 1], trained[number])
 
 
 def share_over_positions(layer: nn.Linear, channels: int) -> None:

@@ -108,19 +108,22 @@ def rows_of(module: nn.Module, run: Callable[[], Any]) -> tuple[Any, tuple[Tenso
 
 def check_papers_map(forward: nn.Module, layer: nn.Module, image: Tensor, target: int, *others: Tensor) -> None:
     """The clean map and the smooth one are the loops'; the noise is on the image alone."""
+
+    def of_image(x: Tensor) -> Tensor:
+        return forward(x, *others)
+
     plain = LayerGradCamPlusPlus(forward, layer).attribute(image, target, others)
-    one = (image, *others)
-    assert relative_error(plain[0], reference_map(forward, layer, one, [one], target)) <= BOUND
-    smooth, rows = rows_of(
+    assert relative_error(plain[0], reference_map(of_image, layer, (image,), [(image,)], target)) <= BOUND
+    smooth, (images, *rest) = rows_of(
         forward,
         lambda: LayerSmoothGradCamPlusPlus(forward, layer).attribute(
             image, target, others, nt_samples=COPIES, generator=seeded()
         ),
     )
-    assert len(rows[0]) == COPIES + 1 and torch.equal(rows[0][:1], image) and not torch.equal(rows[0][1:2], image)
-    assert all(torch.equal(row, other[0]) for other, given in zip(others, rows[1:], strict=True) for row in given)
-    copies = [tuple(given[m : m + 1] for given in rows) for m in range(1, COPIES + 1)]
-    assert relative_error(smooth[0], reference_map(forward, layer, one, copies, target)) <= BOUND
+    assert len(images) == COPIES + 1 and torch.equal(images[:1], image) and not torch.equal(images[1], image[0])
+    assert all(torch.equal(row, other[0]) for other, given in zip(others, rest, strict=True) for row in given)
+    copies = [(row[None],) for row in images[1:]]
+    assert relative_error(smooth[0], reference_map(of_image, layer, (image,), copies, target)) <= BOUND
 
 
 class Column(nn.Module):

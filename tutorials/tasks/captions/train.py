@@ -19,9 +19,18 @@ from torch.nn.functional import avg_pool2d, cross_entropy
 from tasks.captions.network import CELL, Captioner, captions, inputs
 from tasks.captions.scenes import COUNTS, RELATIONS, SIZES, Scene, draw_scene
 from tasks.drawing import COLOR_NAMES, SHAPES
-from tasks.training import Settings, fit, fold_batch_norm, run, share_over_positions, with_batch_norm
+from tasks.training import (
+    Settings,
+    fit,
+    fold_batch_norm,
+    fold_hidden_layer,
+    run,
+    share_over_positions,
+    with_batch_norm,
+    with_normalized_hidden_layer,
+)
 
-DEFAULT = Settings(steps=4500, batch_size=32, learning_rate=3e-3)
+DEFAULT = Settings(steps=1800, batch_size=32, learning_rate=3e-3)
 
 _KINDS = (COUNTS, tuple(SIZES), COLOR_NAMES, SHAPES)
 _NAMES = (SHAPES, COLOR_NAMES, tuple(SIZES))
@@ -35,10 +44,12 @@ def train(settings: Settings = DEFAULT, report: Callable[[str], None] = print) -
         network = Captioner()
         model = nn.ModuleDict({"network": network, "maps": with_batch_norm(network.features)})
         share_over_positions(network.image[2], channels=64)
+        model["picture"] = with_normalized_hidden_layer(network.image)
         model["groups"] = nn.Linear(128, 2 + 2 * sum(map(len, _KINDS)))
         model["cells"] = nn.Conv2d(64, sum(len(names) + 1 for names in _NAMES), 1)
         fit(model, lambda seeds: _losses(model, [draw_scene(seed) for seed in seeds]), settings, report)
     fold_batch_norm(model["maps"], network.features)
+    fold_hidden_layer(model["picture"], network.image)
     return network.eval()
 
 
@@ -46,7 +57,7 @@ def _losses(model: nn.ModuleDict, scenes: Sequence[Scene]) -> Tensor:
     network: Captioner = model["network"]  # type: ignore[assignment]
     maps = model["maps"](inputs(scenes))
     tokens = torch.tensor([scene.tokens for scene in scenes])
-    picture = network.image(maps)
+    picture = model["picture"](maps)
     logits = network.continued(picture, tokens)[:, :-1]
     of_words = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
     of_groups = _group_loss(model["groups"](picture), scenes)

@@ -18,9 +18,18 @@ from torch.nn.functional import avg_pool3d, cross_entropy
 
 from tasks.clips.network import CELL, ActionNet, inputs
 from tasks.clips.scenes import ACTIONS, Clip, draw_clip
-from tasks.training import Settings, fit, fold_batch_norm, run, with_batch_norm
+from tasks.training import (
+    Settings,
+    fit,
+    fold_batch_norm,
+    fold_hidden_layer,
+    run,
+    share_over_positions,
+    with_batch_norm,
+    with_normalized_hidden_layer,
+)
 
-DEFAULT = Settings(steps=2800, batch_size=16, learning_rate=3e-3)
+DEFAULT = Settings(steps=900, batch_size=16, learning_rate=3e-3)
 
 _NOTHING = len(ACTIONS)
 _NOTHING_WEIGHT = 0.1  # of a cell where nothing happens; 1 for all others, which are far fewer
@@ -31,10 +40,13 @@ def train(settings: Settings = DEFAULT, report: Callable[[str], None] = print) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = ActionNet()
+        share_over_positions(network.classifier[2], channels=64)
         model = nn.ModuleDict({"network": network, "maps": with_batch_norm(network.features)})
+        model["head"] = with_normalized_hidden_layer(network.classifier)
         model["cells"] = nn.Conv3d(64, len(ACTIONS) + 1, 1)
         fit(model, lambda seeds: _losses(model, [draw_clip(seed) for seed in seeds]), settings, report)
     fold_batch_norm(model["maps"], network.features)
+    fold_hidden_layer(model["head"], network.classifier)
     return network.eval()
 
 
@@ -42,7 +54,7 @@ def _losses(model: nn.ModuleDict, clips: Sequence[Clip]) -> Tensor:
     maps = model["maps"](inputs(clips))
     actions = torch.tensor([clip.action for clip in clips])
     weights = torch.tensor([1.0] * len(ACTIONS) + [_NOTHING_WEIGHT])
-    of_clips = cross_entropy(model["network"].classifier(maps), actions)
+    of_clips = cross_entropy(model["head"](maps), actions)
     return torch.stack([of_clips, cross_entropy(model["cells"](maps), _cells(clips), weights)])
 
 

@@ -21,7 +21,7 @@ from tasks.questions.network import CELL, Answerer, inputs, tokens
 from tasks.questions.scenes import Scene, draw_questions, draw_scene
 from tasks.training import Settings, fit, fold_batch_norm, run, share_over_positions, with_batch_norm
 
-DEFAULT = Settings(steps=5000, batch_size=16, learning_rate=3e-3)
+DEFAULT = Settings(steps=4500, batch_size=16, learning_rate=3e-3)
 PER_SCENE = 6
 
 _NOTHING_WEIGHT = 0.2  # of a cell without an object; 1 for all others, which are far fewer
@@ -34,8 +34,9 @@ def train(settings: Settings = DEFAULT, report: Callable[[str], None] = print) -
         network = Answerer()
         model = nn.ModuleDict({"network": network, "cells": nn.Conv2d(64, len(SHAPES) + len(COLOR_NAMES) + 2, 1)})
         share_over_positions(network.answer[2], channels=64)
-        plain = {"features": network.features, "asked": network.asked}
-        network.features, network.asked = (with_batch_norm(layers) for layers in plain.values())
+        plain = {name: getattr(network, name) for name in ("features", "inner", "last")}
+        for name, layers in plain.items():
+            setattr(network, name, with_batch_norm(layers))
         fit(model, lambda seeds: _losses(model, seeds), settings, report)
     for name, layers in plain.items():
         fold_batch_norm(getattr(network, name), layers)
