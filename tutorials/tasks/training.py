@@ -34,14 +34,12 @@ class Settings:
         steps: how many, each with examples of its own.
         batch_size: pictures or clips per step.
         learning_rate: the largest, reached early and then lowered.
-        start: file of weights to go on from, which only the captions' training takes.
     """
 
     seed: int = 0
     steps: int = 3000
     batch_size: int = 32
     learning_rate: float = 3e-3
-    start: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1000:
@@ -98,23 +96,6 @@ def fold_hidden_layer(trained: nn.Sequential, plain: nn.Sequential) -> None:
     trained.eval()
     number = next(number for number, layer in enumerate(trained) if isinstance(layer, nn.BatchNorm1d))
     plain[number - 1] = fuse_linear_bn_eval(trained[number - 1], trained[number])
-
-
-@torch.no_grad()
-def keep_outputs(layers: nn.Sequential, x: Tensor) -> Tensor:
-    """Set the batch normalization among some layers so that it changes nothing of what they give for `x` at first."""
-    for layer in layers:
-        if isinstance(layer, nn.Sequential):
-            x = keep_outputs(layer, x)
-        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            mean = x.transpose(0, 1).flatten(1).mean(1)
-            var = x.transpose(0, 1).flatten(1).var(1, unbiased=False)
-            layer.running_mean, layer.running_var = mean, var
-            layer.bias.copy_(mean)
-            layer.weight.copy_((var + layer.eps).sqrt())
-        else:
-            x = layer(x)
-    return x
 
 
 def share_over_positions(layer: nn.Linear, channels: int) -> None:
@@ -176,23 +157,16 @@ def run(
     default: Settings,
     description: str | None,
     argv: Sequence[str] | None,
-    goes_on: bool = False,
 ) -> None:
     """The command line of a training script: train, save, print the accuracy of what was saved on fresh examples."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="file to write, in the safetensors format")
     parser.add_argument("--seed", type=int, default=default.seed, help="0 to 999 (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=default.steps, help="of training (default: %(default)s)")
-    parser.add_argument(
-        "--learning-rate", type=float, default=default.learning_rate, help="the largest (default: %(default)s)"
-    )
-    if goes_on:
-        parser.add_argument("--start", type=Path, help="file of weights to go on from (default: new weights)")
     parser.add_argument("--fresh", type=int, default=2000, help="examples to judge it on (default: %(default)s)")
     chosen = parser.parse_args(argv)
     torch.set_num_threads(1)
-    start = chosen.start if goes_on else None
-    settings = Settings(chosen.seed, chosen.steps, default.batch_size, chosen.learning_rate, start)
+    settings = Settings(chosen.seed, chosen.steps, default.batch_size, default.learning_rate)
     network = train(settings, lambda line: print(line, flush=True))
     print(f"trained in {time.process_time() / 60:.1f} minutes of one CPU")
     save(network, chosen.out)

@@ -24,8 +24,6 @@ from tasks.training import (
     fit,
     fold_batch_norm,
     fold_hidden_layer,
-    keep_outputs,
-    load,
     run,
     share_over_positions,
     with_batch_norm,
@@ -45,16 +43,10 @@ def train(settings: Settings = DEFAULT, report: Callable[[str], None] = print) -
         torch.manual_seed(settings.seed)
         network = Captioner()
         model = nn.ModuleDict({"network": network, "maps": with_batch_norm(network.features)})
-        if settings.start:
-            load(network, settings.start)
-        else:
-            share_over_positions(network.image[2], channels=64)
+        share_over_positions(network.image[2], channels=64)
         model["picture"] = with_normalized_hidden_layer(network.image)
         model["groups"] = nn.Linear(128, 2 + 2 * sum(map(len, _KINDS)))
         model["cells"] = nn.Conv2d(64, sum(len(names) + 1 for names in _NAMES), 1)
-        if settings.start:
-            maps = keep_outputs(model["maps"], inputs([draw_scene(seed) for seed in settings.example_seeds(0)]))
-            keep_outputs(model["picture"], maps)
         fit(model, lambda seeds: _losses(model, [draw_scene(seed) for seed in seeds]), settings, report)
     fold_batch_norm(model["maps"], network.features)
     fold_hidden_layer(model["picture"], network.image)
@@ -125,7 +117,7 @@ def accuracy(network: Captioner, seeds: Sequence[int]) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, save and judge."""
-    run(train, accuracy, DEFAULT, __doc__, argv, goes_on=True)
+    run(train, accuracy, DEFAULT, __doc__, argv)
 
 
 if __name__ == "__main__":
