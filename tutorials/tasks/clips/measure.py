@@ -112,7 +112,7 @@ def _tables(found: Found) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
-    run(measure, 200, __doc__, argv)
+    run(measure, 300, __doc__, argv)
 
 
 if __name__ == "__main__":

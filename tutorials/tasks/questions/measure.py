@@ -52,7 +52,7 @@ def chosen(scene: Scene) -> list[Question]:
 
 
 def _maps(network: Answerer, layer: str, explain: object, asked: Sequence[tuple[Scene, Question]]) -> list[Tensor]:
-    """The map of each answer that is right, `(SIZE, SIZE)`."""
+    """The map of the right answer to each question, `(SIZE, SIZE)`."""
     maps: list[Tensor] = []
     for start in range(0, len(asked), _BATCH):
         scenes, about = zip(*asked[start : start + _BATCH], strict=True)
@@ -122,7 +122,7 @@ def _tables(found: Found) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
-    run(measure, 200, __doc__, argv)
+    run(measure, 300, __doc__, argv)
 
 
 if __name__ == "__main__":
