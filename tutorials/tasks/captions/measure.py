@@ -62,8 +62,8 @@ def _closed_form(network: Captioner, seeds: Sequence[int]) -> str:
         additional_forward_args=torch.tensor([scene.tokens for scene in scenes]),
     )
     return (
-        "The closed form is not exact here, since an LSTM follows the layer. Its median relative error at a shape word: "
-        f"{float(error.d2.median()):.2f} (second derivative), {float(error.d3.median()):.2f} (third), "
+        "The closed form is not exact here, since an LSTM follows the layer. Its median relative error at a "
+        f"shape word: {float(error.d2.median()):.2f} (second derivative), {float(error.d3.median()):.2f} (third), "
         f"{float(error.terms.median()):.2f} (terms of the weights)."
     )
 
