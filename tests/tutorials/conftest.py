@@ -7,3 +7,4 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "tutorials"
 sys.path[:0] = [str(FOLDER / name) for name in ("cost", "bundled_network", "side_by_side")]
+sys.path.append(str(FOLDER))  # for the package `tasks`

@@ -1,0 +1,1 @@
+"""Sentences about scenes: a convolutional network and an LSTM."""

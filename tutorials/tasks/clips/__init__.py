@@ -1,0 +1,1 @@
+"""Actions in clips: a small C3D."""

@@ -1,0 +1,1 @@
+"""Questions about scenes: a convolutional network that a question steers."""
