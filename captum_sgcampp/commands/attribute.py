@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 from captum_sgcampp import dataset
 from captum_sgcampp.commands.outputs import check_folder
@@ -44,9 +45,16 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             batch_size=arguments.batch_size,
         )
-    files = dataset.open(arguments.out)
-    print(f"{len(files)} rows in {printable(str(arguments.out))}, {files.error_count()} of them errors")
+    _tell(arguments.out)
     return 0
+
+
+def _tell(folder: Path) -> None:
+    files = dataset.open(folder)
+    errors = files.error_count()
+    print(f"{len(files)} rows in {printable(str(folder))}, {errors} of them errors")
+    if errors == len(files):
+        raise RuntimeError(f"expected images that can be explained, found none ({files.errors()['error'][0]})")
 
 
 class _Progress:

@@ -1,4 +1,4 @@
-"""The command line: `captum-sgcampp explain` and `captum-sgcampp evaluate`."""
+"""Smooth Grad-CAM++ and Grad-CAM++: explain images, explain whole data sets, measure methods."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from captum_sgcampp.dataset.explain import Plan, explained_rows
 from captum_sgcampp.dataset.options import Options
 from captum_sgcampp.dataset.targets import Targets
 from captum_sgcampp.vision.classifiers import Classifier, usable_device
+from captum_sgcampp.vision.failures import is_lasting, reason
 from captum_sgcampp.vision.identity import model_identity
 from captum_sgcampp.vision.images import decode_image, read_image
 from captum_sgcampp.vision.layer_choice import chosen_layer, fitting_layer
@@ -186,7 +187,9 @@ class Attributor:
             prepared.inputs = self._inputs(found)
             prepared.shown = self.classifier.show(found) if show and isinstance(found, Image.Image) else None
         except Exception as error:  # whatever files, decoders and the user's code raise: the run goes on
-            prepared.error = _reason(error)
+            if is_lasting(error):
+                raise
+            prepared.error = reason(error)
         return prepared
 
     def explain(self, prepared: Iterable[Prepared]) -> Iterator[tuple[Prepared, list[Row]]]:
@@ -238,9 +241,10 @@ class Attributor:
         try:
             return self._padded(images)
         except Exception as error:
-            _raise_if_lasting(error)
+            if is_lasting(error):
+                raise
             if len(images) == 1:
-                return [[{"error": _reason(error)}]]
+                return [[{"error": reason(error)}]]
         return [rows for image in images for rows in self._explained([image])]
 
     def _padded(self, images: Sequence[Prepared]) -> list[list[Row]]:
@@ -288,14 +292,3 @@ def _of_equal_shape(images: Sequence[Prepared]) -> list[list[int]]:
         if image.inputs is not None:
             groups.setdefault(tuple(image.inputs.shape), []).append(number)
     return list(groups.values())
-
-
-def _reason(error: Exception) -> str:
-    """One line, as in a traceback."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _raise_if_lasting(error: Exception) -> None:
-    """Raise what would fail for every further image: a device that broke, not an image."""
-    if isinstance(error, getattr(torch, "AcceleratorError", ())) or "CUDA error" in str(error):
-        raise error

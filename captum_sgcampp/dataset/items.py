@@ -19,6 +19,7 @@ SCHEMA = pa.schema(
         ("first", pa.int64()),
         ("second", pa.int64()),
         ("target", pa.string()),
+        ("stamp", pa.string()),
     ]
 )
 
@@ -33,6 +34,7 @@ class Item(NamedTuple):
         file: what the reader opens.
         first, second: the place in that file, as the reader counts.
         target: the class that it brings, as a number or a name.
+        stamp: size and time of the file when it was listed.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Item(NamedTuple):
     first: int = 0
     second: int = 0
     target: str | None = None
+    stamp: str = ""
 
 
 def write_items(path: Path, items: Iterable[Item], items_per_part: int) -> int:

@@ -45,7 +45,8 @@ class Options:
             raise ValueError(f"methods: expected each once, found {list(self.methods)}")
         NoiseArguments(nt_samples=self.nt_samples, tolerance=self.tolerance, max_nt_samples=self.max_nt_samples)
         check_nonnegative("noise_level", self.noise_level)
-        check_count("seed", self.seed, least=0)
+        if check_count("seed", self.seed, least=0) >= 2**63:
+            raise ValueError(f"seed: expected at most 2**63 - 1, found {self.seed}")
         check_count("batch_size", self.batch_size)
         check_flag("relu", self.relu)
 

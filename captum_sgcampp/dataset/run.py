@@ -81,10 +81,7 @@ def attribute_dataset(
         ImportError: the engine is Ray, which is not installed.
         RuntimeError: processes or nodes ended, or a part failed on a node of Ray. Finished parts stay.
     """
-    for name, value in (("images_per_part", images_per_part), ("workers", 1 if workers is None else workers)):
-        check_count(name, value)
-    if engine not in ENGINES:
-        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
+    _check(engine, images_per_part=images_per_part, workers=workers, threads=threads)
     folder = Path(folder)
     texts = [os.fspath(source) for source in sources]
     settings = {
@@ -113,6 +110,14 @@ def attribute_dataset(
     return run
 
 
+def _check(engine: str, **counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None:
+            check_count(name, value)
+    if engine not in ENGINES:
+        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
+
+
 def _opened(folder: Path, sources: Sequence[str], settings: dict[str, Any]) -> RunFolder:
     """The run, its images listed if it is new."""
     target = next(filter(is_of_each_image, settings["targets"]), "")
@@ -127,13 +132,15 @@ def _report(run: RunFolder, progress: Callable[[int, int], object] | None) -> Ca
 def _threads_of(folder: Path) -> int | None:
     try:
         return int(existing_run(folder).settings["threads"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, KeyError):  # or a run of another command
         return None
 
 
 def work(folder: str, arguments: dict[str, Any]) -> None:
     """Makes missing parts of the run in a folder, in a process of its own. `arguments` are those of `Attributor`."""
-    work_on(existing_run(Path(folder)), Attributor(**arguments))
+    run, attributor = existing_run(Path(folder)), Attributor(**arguments)
+    run.check({**run.settings, **attributor.settings()})
+    work_on(run, attributor)
 
 
 def work_on(run: RunFolder, attributor: Attributor, progress: Callable[[int], object] | None = None) -> None:

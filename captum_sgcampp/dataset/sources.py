@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from captum_sgcampp.dataset.items import Item
-from captum_sgcampp.vision.images import decode_image, read_image
+from captum_sgcampp.storage.run_folder import OWN
+from captum_sgcampp.vision.failures import LastingError
+from captum_sgcampp.vision.images import SUFFIXES, decode_image, read_image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm", ".pgm")
 LISTS = (".txt", ".csv")
 
 
@@ -45,7 +46,7 @@ def listed(sources: Sequence[str], image_column: str, target: str) -> Iterator[I
         if path.is_dir():
             yield from _of_folder(path, prefix, image_column, target)
         elif path.suffix.lower() in LISTS:
-            yield from _of_list(path, target)
+            yield from _named(path, _of_list(path, prefix, target))
         else:
             yield from _of_file(path, _text(text), image_column, target)
 
@@ -54,8 +55,12 @@ def read_item(item: Item, image_column: str) -> Image.Image:
     """The picture of an item, in RGB.
 
     Raises:
-        OSError, ValueError: it cannot be read.
+        OSError, ValueError: it cannot be read, or its file is not the one that was listed.
     """
+    if item.stamp != stamp(item.file):
+        text = f"SOURCE: expected {item.path} as it was when the run began, found a changed file"
+        # Places in a changed table or archive hold other images, so no further one can be read.
+        raise ValueError(text) if item.kind == "file" else LastingError(text)
     return READERS[item.kind](item, image_column)
 
 
@@ -71,16 +76,24 @@ def _files(folder: Path) -> Iterator[Path]:
     """All files below, in the order of their names. A data set of Hugging Face counts as one: its folder."""
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
-    if {"state.json", "dataset_info.json"} <= {entry.name for entry in entries}:
+    names = {entry.name for entry in entries}
+    if {"state.json", "dataset_info.json"} <= names:
         yield folder
+        return
+    if OWN in names:  # results of this package
         return
     for entry in entries:
         if entry.name.startswith("."):  # also the resource forks of macOS
             continue
-        if entry.is_dir():
+        if entry.is_dir(follow_symlinks=False) or (entry.is_dir() and not _is_above(entry.path)):
             yield from _files(Path(entry.path))
         elif entry.is_file():
             yield Path(entry.path)
+
+
+def _is_above(link: str) -> bool:
+    """Whether a link leads to a folder that it lies in."""
+    return Path(link).resolve() in Path(link).absolute().parents
 
 
 def _of_file(path: Path, name: str, image_column: str, target: str, strict: bool = True) -> Iterator[Item]:
@@ -89,21 +102,30 @@ def _of_file(path: Path, name: str, image_column: str, target: str, strict: bool
     if path.is_dir():
         yield from _of_saved_dataset(path, f"{name}/", image_column, target)
     elif suffix == ".tar":
-        yield from _of_tar(path, f"{name}/", target)
+        yield from _named(path, _of_tar(path, f"{name}/", target))
     elif suffix == ".parquet":
-        yield from _of_parquet(path, f"{name}/", image_column, target)
+        yield from _named(path, _of_parquet(path, f"{name}/", image_column, target))
     elif suffix in SUFFIXES or strict:
         if _column_of(target) is not None:
             raise ValueError(
                 f"targets: expected sources with columns for {target!r}, found the image file {_text(path)}"
             )
-        yield Item(name, _text(path), "file", os.fsencode(path.absolute()), target=_from_path(path, target))
+        file = os.fsencode(path.absolute())
+        yield Item(name, _text(path), "file", file, target=_from_path(path, target), stamp=stamp(file))
 
 
-def _of_list(path: Path, target: str) -> Iterator[Item]:
+def _named(path: Path, items: Iterator[Item]) -> Iterator[Item]:
+    """The items of a list, a table or an archive. Errors on damage name it."""
+    try:
+        yield from items
+    except (tarfile.TarError, csv.Error, pa.ArrowException, EOFError) as error:
+        raise ValueError(f"SOURCE: expected a whole file at {_text(path)}, found a damaged one ({error})") from error
+
+
+def _of_list(path: Path, prefix: str, target: str) -> Iterator[Item]:
     """A file with a path in each line, or a table with a column `path`. Paths are relative to the list's folder."""
     column = _column_of(target)
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         if path.suffix.lower() == ".txt":
             rows: Any = ({"path": line.rstrip("\r\n")} for line in file if line.strip())
         else:
@@ -111,9 +133,12 @@ def _of_list(path: Path, target: str) -> Iterator[Item]:
             for needed in ["path", *([column] if column else [])]:
                 _check_column(path, needed, rows.fieldnames or [])
         for row in rows:
+            if not row["path"]:
+                raise ValueError(f"SOURCE: expected a path in every row of {_text(path)}, found none in {row}")
             image = path.parent / row["path"]
-            own = row.get(column) if column else _from_path(image, target)
-            yield Item(_text(row["path"]), _text(image), "file", os.fsencode(image.absolute()), target=own)
+            own = _maybe_text(row.get(column)) if column else _from_path(image, target)
+            name = os.fsencode(image.absolute())
+            yield Item(prefix + _text(row["path"]), _text(image), "file", name, target=own, stamp=stamp(name))
 
 
 def _of_tar(path: Path, prefix: str, target: str) -> Iterator[Item]:
@@ -132,15 +157,16 @@ def _of_tar(path: Path, prefix: str, target: str) -> Iterator[Item]:
             elif suffix == column:
                 content = archive.extractfile(member)
                 texts[f"{folder}/{stem}"] = content.read(1000).decode(errors="replace").strip() if content else ""
+    of_file = stamp(os.fsencode(path))
     for key, member in images:
         own = texts.get(key) if column else _from_path(Path(member.name), target)
         name, file = _text(member.name), os.fsencode(path.absolute())
-        yield Item(prefix + name, f"{_text(path)}/{name}", "tar", file, member.offset_data, member.size, own)
+        yield Item(prefix + name, f"{_text(path)}/{name}", "tar", file, member.offset_data, member.size, own, of_file)
 
 
 def _of_parquet(path: Path, prefix: str, image_column: str, target: str) -> Iterator[Item]:
     column, file = _column_of(target), os.fsencode(path.absolute())
-    row = 0
+    row, of_file = 0, stamp(file)
     with pq.ParquetFile(path) as table:
         for needed in [image_column, *([column] if column else [])]:
             _check_column(path, needed, table.schema_arrow.names)
@@ -148,19 +174,22 @@ def _of_parquet(path: Path, prefix: str, image_column: str, target: str) -> Iter
             count = table.metadata.row_group(group).num_rows
             own = table.read_row_group(group, [column])[column].to_pylist() if column else [None] * count
             for place in range(count):
-                yield Item(f"{prefix}{row}", _text(path), "parquet", file, group, place, _maybe_text(own[place]))
+                yield Item(
+                    f"{prefix}{row}", _text(path), "parquet", file, group, place, _maybe_text(own[place]), of_file
+                )
                 row += 1
 
 
 def _of_saved_dataset(folder: Path, prefix: str, image_column: str, target: str) -> Iterator[Item]:
     column, file = _column_of(target), os.fsencode(folder.absolute())
-    rows = _saved_dataset(file)
+    of_file = stamp(file)
+    rows = _saved_dataset(file, of_file)
     for needed in [image_column, *([column] if column else [])]:
         _check_column(folder, needed, rows.column_names)
     own = rows.select_columns([column]) if column else None
     for row in range(len(rows)):
         text = None if own is None else _maybe_text(own[row][column])
-        yield Item(f"{prefix}{row}", _text(folder), "dataset", file, row, target=text)
+        yield Item(f"{prefix}{row}", _text(folder), "dataset", file, row, target=text, stamp=of_file)
 
 
 def _read_file(item: Item, image_column: str) -> Image.Image:
@@ -174,12 +203,12 @@ def _read_tar(item: Item, image_column: str) -> Image.Image:
 
 
 def _read_parquet(item: Item, image_column: str) -> Image.Image:
-    values = _row_group(item.file, item.first, image_column)
+    values = _row_group(item.file, item.first, image_column, item.stamp)
     return _picture(values[item.second].as_py(), item, Path(os.fsdecode(item.file)).parent)
 
 
 def _read_saved_dataset(item: Item, image_column: str) -> Image.Image:
-    return _picture(_saved_dataset(item.file)[item.first][image_column], item, Path(os.fsdecode(item.file)))
+    return _picture(_saved_dataset(item.file, item.stamp)[item.first][image_column], item, Path(os.fsdecode(item.file)))
 
 
 READERS: Mapping[str, Callable[[Item, str], Image.Image]] = {
@@ -190,15 +219,15 @@ READERS: Mapping[str, Callable[[Item, str], Image.Image]] = {
 }
 
 
-@lru_cache(maxsize=4)
-def _row_group(file: bytes, group: int, column: str) -> pa.ChunkedArray:
+@lru_cache(maxsize=2)
+def _row_group(file: bytes, group: int, column: str, of_file: str) -> pa.ChunkedArray:
     """A column's piece. Rows of one piece are read one after the other."""
     with pq.ParquetFile(os.fsdecode(file)) as table:
         return table.read_row_group(group, [column])[column]
 
 
 @lru_cache(maxsize=4)
-def _saved_dataset(folder: bytes) -> Any:
+def _saved_dataset(folder: bytes, of_file: str) -> Any:
     """A data set of Hugging Face, its images as bytes or paths."""
     try:
         import datasets
@@ -224,8 +253,19 @@ def _picture(value: Any, item: Item, folder: Path) -> Image.Image:
     raise ValueError(f"{item.name!r}: expected the bytes or the path of an image file, found {type(value).__name__}")
 
 
+def stamp(file: bytes) -> str:
+    """Size and time of a file; of a data set, of the file that says what it holds. Empty: there is none."""
+    path = os.path.join(file, b"state.json") if os.path.isdir(file) else file
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
 def _from_path(path: Path, target: str) -> str | None:
-    return {"folder": path.parent.name, "stem": path.stem}.get(target)
+    own = {"folder": path.parent.name, "stem": path.stem}.get(target)
+    return None if own is None else _text(own)
 
 
 def _column_of(target: str) -> str | None:
@@ -239,7 +279,9 @@ def _check_column(path: Path, column: str, found: Sequence[str]) -> None:
 
 
 def _maybe_text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    if isinstance(value, float) and value.is_integer():  # pandas makes floats of whole numbers beside unknown ones
+        value = int(value)
+    return None if value is None or value != value else _text(str(value))
 
 
 def _text(path: str | os.PathLike[str]) -> str:

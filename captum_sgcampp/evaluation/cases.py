@@ -18,12 +18,11 @@ from captum_sgcampp.bundled import Scene, draw_scene
 from captum_sgcampp.evaluation.items import Item
 from captum_sgcampp.storage.printable import printable
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.images import ImageError, read_image
+from captum_sgcampp.vision.images import SUFFIXES, ImageError, read_image
 
 # The first scene of an evaluation with seed 0. All seeds of training scenes are smaller.
 FIRST_EVALUATION_SEED = 3_000_000_000
 SEEDS_PER_RUN = 1_000_000  # distance of the scenes of two evaluation seeds, and the most scenes of one
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 # What groups of metrics need.
 MASKS = "masks of the objects"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from captum_sgcampp.evaluation.cases import Case, Cases
@@ -15,6 +13,7 @@ from captum_sgcampp.evaluation.items import Item
 from captum_sgcampp.evaluation.measures import Bench, Shared, Trial, measure
 from captum_sgcampp.evaluation.methods import Method
 from captum_sgcampp.evaluation.rows import Record
+from captum_sgcampp.vision.failures import is_lasting, reason
 
 Partners = tuple[int, int, int] | None
 
@@ -73,19 +72,6 @@ class Measurer:
         if found is None:
             return None
         return lambda: [self.cases.inputs(self.items[other]) for other in found]
-
-
-def reason(error: Exception) -> str:
-    """One line, as in a traceback."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def is_lasting(error: Exception) -> bool:
-    """Whether it would come with every further image: memory that is full, a device or a disk that broke."""
-    if isinstance(error, OSError):
-        return error.errno not in (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR)
-    broken = (MemoryError, torch.OutOfMemoryError, getattr(torch, "AcceleratorError", MemoryError))
-    return isinstance(error, broken) or "CUDA error" in str(error)
 
 
 def _of_image(error: Exception, record: Record) -> Exception:

@@ -12,12 +12,13 @@ from torch import Generator
 
 from captum_sgcampp.evaluation.cases import Cases, most_probable
 from captum_sgcampp.evaluation.items import Item, of_part, part_count
-from captum_sgcampp.evaluation.measuring import Partners, is_lasting
+from captum_sgcampp.evaluation.measuring import Partners
 from captum_sgcampp.metrics import sample_mosaics
 from captum_sgcampp.storage.claims import Claims
 from captum_sgcampp.storage.parts import Parts, checked
 from captum_sgcampp.storage.work import finish_parts
 from captum_sgcampp.vision.classifiers import Classifier
+from captum_sgcampp.vision.failures import is_lasting
 
 IMAGES_PER_PART = 64
 

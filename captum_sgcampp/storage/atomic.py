@@ -5,22 +5,26 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_UNFINISHED = re.compile(r"\.\d+-[0-9a-f]{8}(\.\w+)?")
+from captum_sgcampp.storage.processes import is_dead, machine
+
+_UNFINISHED = re.compile(r"\.([0-9a-f]+)-(\d+)-[0-9a-f]{8}(\.\w+)?")
+_DAY = 86_400.0  # seconds
 
 
 @contextmanager
-def written_whole(path: Path, named: Callable[[Path], str] | None = None) -> Iterator[Path]:
+def written_whole(path: Path, named: Callable[[Path], str | None] | None = None) -> Iterator[Path]:
     """Context of one new file: it is written under the temporary name that is given, then takes its own.
 
     A block that raises, a full disk or a killed process leave what stood at `path` before.
 
     Args:
         path: the file to write, in an existing folder. A file that is there is replaced.
-        named: from the written file to the name that it gets in place of that of `path`.
+        named: from the written file to the name that it gets in place of that of `path`. None: it is not kept.
 
     Raises:
         OSError: the file cannot be written.
@@ -35,7 +39,9 @@ def written_whole(path: Path, named: Callable[[Path], str] | None = None) -> Ite
     with _new_file(path) as unfinished:
         yield unfinished
         flush_to_disk(unfinished)
-        unfinished.replace(path.with_name(named(unfinished)) if named else path)
+        name = named(unfinished) if named else path.name
+        if name is not None:
+            unfinished.replace(path.with_name(name))
 
 
 @contextmanager
@@ -44,15 +50,20 @@ def written_once(path: Path) -> Iterator[Path]:
     with _new_file(path) as unfinished:
         yield unfinished
         flush_to_disk(unfinished)
-        with suppress(FileExistsError):
+        try:
             os.link(unfinished, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            if not path.exists():
+                unfinished.replace(path)
 
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[Path]:
     """A name beside `path` that is gone afterwards. Libraries choose the format by the suffix, and readers of folders
     skip names that begin with a dot."""
-    unfinished = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+    unfinished = path.with_name(f".{machine()}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
         yield unfinished
     finally:
@@ -62,10 +73,16 @@ def _new_file(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes the files that killed processes were writing in a folder. Nobody may be writing in it."""
+    """Removes what processes were writing in a folder that have ended on this machine, or a day ago on another one."""
     for path in folder.glob(".*"):
-        if _UNFINISHED.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+        match = _UNFINISHED.fullmatch(path.name)
+        with suppress(OSError):
+            if match and (is_dead(int(match[2]), None) if match[1] == machine() else _is_old(path)):
+                path.unlink()
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > _DAY
 
 
 def flush_to_disk(path: Path) -> None:

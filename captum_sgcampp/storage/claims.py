@@ -5,37 +5,48 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from weakref import WeakValueDictionary
+
+from captum_sgcampp.storage.processes import is_dead, machine, started
 
 HEARTBEAT, SILENCE = 5.0, 60.0  # seconds between two signs of life, and without one until a runner counts as dead
+
+_RUNNERS: WeakValueDictionary[str, Claims] = WeakValueDictionary()  # of this process
 
 
 class Claims:
     """The claims of one runner (a thread of a process) in a folder that several share.
 
-    A claim is a file. Its owner touches it while it lives. The claim of a process that no longer exists on this machine
-    is void at once, that of another machine after a minute without a sign of life.
+    A claim is a file. Its owner touches it while it lives. The claim of a process that has ended on this machine is
+    void at once, any other one after a minute without a sign of life, by the clock of the runner that looks at it. A
+    runner that only slept may find its part made by another one: parts are kept once.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._owner = {**_process(os.getpid()), "runner": secrets.token_hex(8)}
+        self._folder, self._runner = folder, secrets.token_hex(8)
+        pid = os.getpid()
+        owner = {"machine": machine(), "pid": pid, "started": started(pid), "runner": self._runner}
+        self._claim = json.dumps(owner).encode()
         self._held: set[Path] = set()
+        self._seen: dict[Path, tuple[int, float]] = {}  # the last sign of life of others' claims, and when it was seen
+        _RUNNERS[self._runner] = self
 
     def take(self, number: int) -> bool:
         """Claims a part. False where another runner that lives has it."""
         path = self._folder / f"{number:06d}"
-        if path.exists() and self._is_void(path):
-            self._remove_void(path)
+        found = _content(path)
+        if found is not None and self._is_void(path, found):
+            self._remove_void(path, found)
         try:
-            with path.open("x", encoding="utf-8") as file:
+            with path.open("xb") as file:
                 self._held.add(path)
-                file.write(json.dumps(self._owner))
+                file.write(self._claim)
         except FileExistsError:
             return False
         return True
@@ -44,8 +55,9 @@ class Claims:
         """Gives a part back, finished or not."""
         path = self._folder / f"{number:06d}"
         self._held.discard(path)
-        with suppress(OSError):
-            path.unlink()
+        if _content(path) == self._claim:
+            with suppress(OSError):
+                path.unlink()
 
     @contextmanager
     def alive(self) -> Iterator[None]:
@@ -67,66 +79,44 @@ class Claims:
                 with suppress(OSError):  # released meanwhile
                     os.utime(path)
 
-    def _is_void(self, path: Path) -> bool:
+    def _is_void(self, path: Path, claim: bytes) -> bool:
         try:
-            owner = json.loads(path.read_bytes())
-            silent = self._now() - path.stat().st_mtime > SILENCE
-        except FileNotFoundError:
+            owner = json.loads(claim)
+        except ValueError:  # its owner has not written yet, or was killed before
+            return self._is_silent(path, HEARTBEAT)
+        if owner["machine"] == machine():
+            if owner["pid"] == os.getpid() and owner["runner"] not in _RUNNERS:
+                return True
+            if is_dead(owner["pid"], owner["started"]):
+                return True
+        return self._is_silent(path, SILENCE)
+
+    def _is_silent(self, path: Path, seconds: float) -> bool:
+        """Whether this runner has watched a claim for so long without a sign of life, by its own clock."""
+        try:
+            sign = path.stat().st_mtime_ns
+        except OSError:
             return False
-        except ValueError:  # killed before it wrote its name
-            return self._now() - path.stat().st_mtime > HEARTBEAT
-        if owner.get("machine") != self._owner["machine"]:
-            return silent
-        return bool(_process(owner["pid"]) != {name: owner[name] for name in ("machine", "pid", "started")})
+        now = time.monotonic()
+        last, since = self._seen.get(path, (sign, now))
+        if last != sign:
+            since = now
+        self._seen[path] = sign, since
+        return now - since > seconds
 
-    def _now(self) -> float:
-        """The time by the clock of the file system, which may be another machine's."""
-        probe = self._folder / f".{self._owner['runner']}"
-        probe.touch()
-        now = probe.stat().st_mtime
-        probe.unlink()
-        return now
-
-    def _remove_void(self, path: Path) -> None:
-        """Removes a void claim. Of several runners that try, one does it."""
-        away = self._folder / f".{self._owner['runner']}-{path.name}"
-        with suppress(FileNotFoundError):
+    def _remove_void(self, path: Path, claim: bytes) -> None:
+        """Removes a claim that was found void. If another runner has done so and claimed the part since, that claim is
+        put back."""
+        away = self._folder / f".{self._runner}-{path.name}"
+        with suppress(OSError):
             path.rename(away)
+            if _content(away) != claim:
+                os.link(away, path)
             away.unlink()
 
 
-def _process(pid: int) -> dict[str, object]:
-    """A process by its machine, its number and its start, since numbers are used again."""
-    return {"machine": _machine(), "pid": pid, "started": _started(pid)}
-
-
-def _machine() -> str:
-    """This machine since it was started, or the container in it: where process numbers mean the same."""
-    names = [socket.gethostname()]
-    with suppress(OSError):
-        names.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        names.append(os.readlink("/proc/self/ns/pid"))
-    return " ".join(names)
-
-
-def _started(pid: int) -> str | None:
-    """When a process was started, in the system's units. None: there is none, or the system does not say."""
+def _content(path: Path) -> bytes | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return _exists(pid)
-    state, *fields = text.rpartition(")")[2].split()
-    return None if state in "ZX" else fields[18]  # a zombie works no more
-
-
-def _exists(pid: int) -> str | None:
-    """Without /proc: whether there is such a process, of whatever start."""
-    if Path("/proc/self/stat").exists():
+        return path.read_bytes()
+    except OSError:  # there is none
         return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        return "unknown"
-    return "unknown"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,11 +32,13 @@ class Parts:
     def finished(self) -> dict[int, Path]:
         """The parts that are there, by number. One listing, whatever their size."""
         found: dict[int, Path] = {}
-        for path in sorted(self.folder.iterdir()):
-            match = _NAME.fullmatch(path.name)
-            if match and int(match[1]) < self.count:
-                found.setdefault(int(match[1]), path)
+        for number, name in self._listed():
+            found.setdefault(number, self.folder / name)
         return found
+
+    def _listed(self) -> list[tuple[int, str]]:
+        matches = map(_NAME.fullmatch, sorted(os.listdir(self.folder)))
+        return [(int(match[1]), match[0]) for match in matches if match and int(match[1]) < self.count]
 
     def missing(self) -> list[int]:
         """Numbers of the parts that are not there."""
@@ -43,7 +46,7 @@ class Parts:
         return [number for number in range(self.count) if number not in finished]
 
     def write(self, number: int, save: Callable[[Path], object]) -> None:
-        """Writes a part.
+        """Writes a part. One that is there already stays.
 
         Args:
             number: of the part.
@@ -53,8 +56,19 @@ class Parts:
             OSError: it cannot be written. What was there before stays.
         """
         path = self.folder / f"part-{number:06d}.parquet"
-        with written_whole(path, lambda content: f"{path.stem}.{file_digest(content)}.parquet") as unfinished:
+
+        def named(content: Path) -> str | None:
+            return None if number in self.finished() else f"{path.stem}.{file_digest(content)}.parquet"
+
+        with written_whole(path, named) as unfinished:
             save(unfinished)
+
+    def remove_surplus(self) -> None:
+        """Removes all but one file of each part: two runners may have written the same part with different bytes."""
+        kept = set(self.finished().values())
+        for _, name in self._listed():
+            if self.folder / name not in kept:
+                (self.folder / name).unlink(missing_ok=True)
 
 
 def checked(path: Path) -> Path:

@@ -26,12 +26,17 @@ def finish_parts(
     """
     with claims.alive():
         while missing := parts.missing():
-            made = [_made(number, parts, claims, write, progress) for number in missing]
-            if not any(made):
-                _report(parts, progress)
+            finished = set(range(parts.count)).difference(missing)
+            for number in missing:
+                if number not in finished and _made(number, parts, claims, write):
+                    finished = set(parts.finished())  # also by others meanwhile
+                    _report(progress, len(finished))
+            if len(finished) == parts.count - len(missing):  # others hold all that is missing
                 time.sleep(PAUSE)
+                _report(progress, len(parts.finished()))
         remove_unfinished(parts.folder)
-        _report(parts, progress)
+        parts.remove_surplus()
+        _report(progress, parts.count)
 
 
 def finish_part(
@@ -45,30 +50,22 @@ def finish_part(
         wait: whether to wait for a runner that works on it, and to make it if that one dies. If not, it is left alone.
     """
     with claims.alive():
-        while number not in parts.finished() and not _made(number, parts, claims, write, None) and wait:
+        while number not in parts.finished() and not _made(number, parts, claims, write) and wait:
             time.sleep(PAUSE)
 
 
-def _made(
-    number: int,
-    parts: Parts,
-    claims: Claims,
-    write: Callable[[int, Path], object],
-    progress: Callable[[int], object] | None,
-) -> bool:
-    """Whether this runner made the part."""
+def _made(number: int, parts: Parts, claims: Claims, write: Callable[[int, Path], object]) -> bool:
+    """Whether this runner made the part, or found it made."""
     if not claims.take(number):
         return False
     try:
-        if number in parts.finished():  # by another runner, since the parts were listed
-            return False
-        parts.write(number, lambda path: write(number, path))
+        if number not in parts.finished():
+            parts.write(number, lambda path: write(number, path))
     finally:
         claims.release(number)
-    _report(parts, progress)
     return True
 
 
-def _report(parts: Parts, progress: Callable[[int], object] | None) -> None:
+def _report(progress: Callable[[int], object] | None, finished: int) -> None:
     if progress is not None:
-        progress(len(parts.finished()))
+        progress(finished)

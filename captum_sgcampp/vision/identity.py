@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
@@ -33,7 +34,7 @@ def model_identity(classifier: Classifier, device: torch.device) -> dict[str, st
     Returns:
         Digests of `weights` (parameters and buffers), `architecture` (modules, their settings, the files of their
         classes), `preprocessing` (an example picture, prepared) and `classes`; versions of `captum_sgcampp` (with a
-        digest of its files), `torch`, `torchvision` and `captum`; the name of the `device`.
+        digest of its files), `torch`, `torchvision`, `captum`, `pillow` and `pyarrow`; the name of the `device`.
 
     Examples::
 
@@ -50,6 +51,8 @@ def model_identity(classifier: Classifier, device: torch.device) -> dict[str, st
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "captum": version("captum"),
+        "pillow": version("pillow"),  # decodes the images
+        "pyarrow": version("pyarrow"),  # writes the parts
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }
 
@@ -90,7 +93,8 @@ def _data(tensor: Tensor) -> bytes:
 def _architecture(model: nn.Module) -> str:
     settings = [f"{name} {key} {value!r}" for name, key, value in _settings(model)]
     files = sorted(digest(path.read_bytes()) for path in _files(model))
-    return digest(repr(model).encode(), *(text.encode() for text in settings + files))
+    shown = re.sub(r" at 0x[0-9a-f]+", "", repr(model))  # addresses of functions
+    return digest(shown.encode(), *(text.encode() for text in settings + files))
 
 
 def _settings(model: nn.Module) -> Iterator[tuple[str, str, object]]:

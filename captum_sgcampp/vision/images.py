@@ -36,6 +36,8 @@ FORMATS = (
     *("PPM", "ICO", "PCX", "SGI", "QOI", "TGA"),
 )
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm", ".pgm")
+
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_TILE_WIDTH, TIFF_TILE_LENGTH, TIFF_SAMPLE_FORMAT = 258, 262, 322, 323, 339
 TIFF_WHITE_IS_ZERO, TIFF_UNSIGNED = 0, (1,)
 
@@ -96,6 +98,7 @@ def decode_image(stream: IO[bytes], name: str, *, max_pixels: int = MAX_PIXELS) 
     except ImageError:
         raise
     except Exception as error:  # decoders raise anything on damage, up to MemoryError
+        _raise_if_of_the_system(error)
         found = f"one that cannot be read ({_reason(error)})"
         raise ImageError(f"{name}: expected a complete {image.format} image, found {found}") from error
     _turn_upright(rgb, image)
@@ -225,9 +228,16 @@ def _open(stream: IO[bytes], name: str) -> ImageFile:
         try:
             return Image.OPEN[kind][0](stream, "")
         except Exception as error:  # openers raise anything on damage
+            _raise_if_of_the_system(error)
             found += [f"a damaged {kind} file ({_reason(error)})"] if kind in signed else []
     found += [f"data in none of the formats that are read (it starts with {start!r})" if start else "an empty file"]
     raise ImageError(f"{name}: expected an image file, found {found[0]}")
+
+
+def _raise_if_of_the_system(error: Exception) -> None:
+    """Raise what the disk or the network says. Damage that Pillow finds has no number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
 
 
 def _has_signature(kind: str, start: bytes) -> bool:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from captum_sgcampp.dataset.items import Item, items_of_part, write_items
 from captum_sgcampp.dataset.sources import listed, read_item
+from captum_sgcampp.vision.failures import LastingError
 
 
 def read(items: list[Item], column: str = "image") -> list[np.ndarray]:
@@ -169,3 +170,38 @@ def test_parts_hold_their_items_and_none_are_refused(folder: Path, tmp_path: Pat
     assert [len(items_of_part(tmp_path / "items.parquet", part)) for part in range(3)] == [5, 5, 2]
     with pytest.raises(ValueError, match="found none"):
         write_items(tmp_path / "none.parquet", [], 5)
+
+
+def test_changed_files_are_noticed(folder: Path, pictures: list[Image.Image], tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [encoded(picture) for picture in pictures[:3]]}), tmp_path / "data.parquet")
+    items = list(listed([str(tmp_path / "data.parquet")], "image", ""))
+    pq.write_table(pa.table({"image": [encoded(picture) for picture in pictures[3:5]]}), tmp_path / "data.parquet")
+    with pytest.raises(LastingError, match=r"data\.parquet as it was when the run began"):
+        read_item(items[0], "image")
+    assert_the_pictures(list(listed([str(tmp_path / "data.parquet")], "image", "")), pictures[3:5])
+    item = next(listed([str(folder)], "image", ""))
+    Path(os.fsdecode(item.file)).write_bytes(encoded(pictures[5]) + b" ")
+    with pytest.raises(ValueError, match=r"00\.png as it was"):
+        read_item(item, "image")
+
+
+def test_damaged_tables_and_archives_are_named(tmp_path: Path) -> None:
+    for name in ("a.tar", "a.parquet"):
+        (tmp_path / name).write_bytes(b"garbage" * 100)
+        with pytest.raises(ValueError, match=f"SOURCE: expected a whole file at .*{name}"):
+            list(listed([str(tmp_path / name)], "image", ""))
+
+
+def test_results_and_folders_that_lead_to_themselves_are_no_sources(folder: Path) -> None:
+    expected = [item.name for item in listed([str(folder)], "image", "")]
+    (folder / "maps" / ".run").mkdir(parents=True)
+    (folder / "maps" / "part.png").write_bytes(b"")
+    (folder / "a" / "loop").symlink_to(folder)
+    assert [item.name for item in listed([str(folder)], "image", "")] == expected
+
+
+def test_labels_of_pandas_with_unknown_ones_stay_whole_numbers(tmp_path: Path, pictures: list[Image.Image]) -> None:
+    images = [encoded(picture) for picture in pictures[:3]]
+    pq.write_table(pa.table({"image": images, "label": [3.0, float("nan"), None]}), tmp_path / "data.parquet")
+    items = listed([str(tmp_path / "data.parquet")], "image", "column:label")
+    assert [item.target for item in items] == ["3", None, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from captum_sgcampp.storage import claims as module
 from captum_sgcampp.storage.claims import Claims
 from captum_sgcampp.storage.parts import Parts
+from captum_sgcampp.storage.processes import machine
 from captum_sgcampp.storage.work import finish_parts
 
 TAKE_AND_DIE = """
@@ -35,12 +37,12 @@ def test_one_of_two_gets_a_part_until_it_is_given_back(tmp_path: Path) -> None:
 
 def test_of_many_threads_one_gets_each_part(tmp_path: Path) -> None:
     got: list[int] = []
+    runners = [Claims(tmp_path) for _ in range(8)]
 
-    def run() -> None:
-        mine = Claims(tmp_path)
+    def run(mine: Claims) -> None:
         got.extend(number for number in range(20) if mine.take(number))
 
-    threads = [threading.Thread(target=run) for _ in range(8)]
+    threads = [threading.Thread(target=run, args=(mine,)) for mine in runners]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -57,21 +59,63 @@ def test_the_claim_of_a_killed_process_is_void_at_once(tmp_path: Path) -> None:
 
 
 def test_another_machine_is_dead_after_a_time_without_a_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SILENCE", 0.2)
     with monkeypatch.context() as other:
-        other.setattr(module, "_machine", lambda: "another machine")
-        assert Claims(tmp_path).take(0)
-    assert not Claims(tmp_path).take(0)
-    old = time.time() - 2 * module.SILENCE
-    os.utime(tmp_path / "000000", (old, old))
-    assert Claims(tmp_path).take(0)
+        other.setattr(module, "machine", lambda: "another machine")
+        away = Claims(tmp_path)
+        assert away.take(0)
+    mine = Claims(tmp_path)
+    for _ in range(3):
+        assert not mine.take(0)
+        time.sleep(0.15)
+        os.utime(tmp_path / "000000")  # a sign of life, by whatever clock
+    time.sleep(0.25)
+    assert not mine.take(0)  # the last sign is seen
+    time.sleep(0.25)
+    assert mine.take(0)
 
 
-def test_a_claim_without_a_name_is_void_after_a_heartbeat(tmp_path: Path) -> None:
+def test_clocks_of_other_machines_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "machine", lambda: "another machine")
+    away = Claims(tmp_path)
+    assert away.take(0)
+    monkeypatch.undo()
+    for seconds in (0.0, time.time() - 1e6, time.time() + 1e6):
+        os.utime(tmp_path / "000000", (seconds, seconds))
+        assert not Claims(tmp_path).take(0)
+
+
+def test_a_claim_without_a_name_is_void_after_a_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEARTBEAT", 0.05)
     (tmp_path / "000000").touch()
-    assert not Claims(tmp_path).take(0)
-    old = time.time() - 2 * module.HEARTBEAT
-    os.utime(tmp_path / "000000", (old, old))
+    mine = Claims(tmp_path)
+    assert not mine.take(0)
+    time.sleep(0.1)
+    assert mine.take(0)
+
+
+def test_a_runner_that_is_gone_from_a_living_process_holds_nothing(tmp_path: Path) -> None:
     assert Claims(tmp_path).take(0)
+    gc.collect()
+    assert Claims(tmp_path).take(0)
+
+
+def test_a_new_claim_is_not_removed_for_the_void_one_before_it(tmp_path: Path) -> None:
+    """Two runners find the same void claim. The second one comes when the first has removed it and claimed the part."""
+    void = b'{"machine": "gone"}'
+    first, second = Claims(tmp_path), Claims(tmp_path)
+    assert first.take(0)
+    second._remove_void(tmp_path / "000000", void)
+    assert not second.take(0) and not Claims(tmp_path).take(0)
+
+
+def test_a_claim_that_was_taken_over_is_not_released_by_its_first_owner(tmp_path: Path) -> None:
+    first, second = Claims(tmp_path), Claims(tmp_path)
+    first.take(0)
+    (tmp_path / "000000").unlink()
+    second.take(0)
+    first.release(0)
+    assert not Claims(tmp_path).take(0)
 
 
 def test_living_claims_show_it_and_are_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,11 +151,14 @@ def test_several_runners_make_each_part_once(tmp_path: Path) -> None:
 
 
 def test_what_killed_processes_were_writing_is_gone_when_all_is_finished(tmp_path: Path) -> None:
-    for name in (".17-0123abcd.parquet", ".hidden", "notes.txt"):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left, mine = (f".{machine()}-{pid}-0123abcd.parquet" for pid in (gone.pid, os.getpid()))
+    for name in (left, mine, ".hidden"):
         (tmp_path / name).touch()
     finish_parts(Parts(tmp_path, 1), Claims(tmp_path / ".run"), lambda number, path: path.write_text("a"))
     kept = {path.name for path in tmp_path.iterdir()}
-    assert {".hidden", "notes.txt"} < kept and len(kept) == 4
+    assert {mine, ".hidden"} < kept and len(kept) == 4
 
 
 def test_a_part_that_fails_ends_the_work_and_frees_its_claim(tmp_path: Path) -> None:

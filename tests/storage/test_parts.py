@@ -88,5 +88,14 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [parts.finished()[0].name]
 
 
+def test_of_two_files_of_one_part_the_first_stays(tmp_path: Path) -> None:
+    parts = written(tmp_path, [b"a"])
+    parts.write(0, lambda path: path.write_bytes(b"b"))
+    assert [checked(path).read_bytes() for path in tmp_path.iterdir()] == [b"a"]
+    (tmp_path / "part-000000.ffffffffffffffff.parquet").write_bytes(b"b")  # of a runner that was not seen
+    parts.remove_surplus()
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"a"]
+
+
 def test_digests_know_where_a_part_ends() -> None:
     assert digest(b"ab", b"c") != digest(b"a", b"bc")
