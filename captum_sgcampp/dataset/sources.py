@@ -10,6 +10,7 @@ import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from captum_sgcampp.dataset.items import Item
+from captum_sgcampp.storage.run_folder import OWN
 from captum_sgcampp.vision.images import decode_image, read_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm", ".pgm")
@@ -45,7 +47,8 @@ def listed(sources: Sequence[str], image_column: str, target: str) -> Iterator[I
         if path.is_dir():
             yield from _of_folder(path, prefix, image_column, target)
         elif path.suffix.lower() in LISTS:
-            yield from _of_list(path, target)
+            with _named(path):
+                yield from _of_list(path, target)
         else:
             yield from _of_file(path, _text(text), image_column, target)
 
@@ -71,6 +74,8 @@ def _files(folder: Path) -> Iterator[Path]:
     """All files below, in the order of their names. A data set of Hugging Face counts as one: its folder."""
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
+    if any(entry.name == OWN for entry in entries):  # the results of a run
+        return
     if {"state.json", "dataset_info.json"} <= {entry.name for entry in entries}:
         yield folder
         return
@@ -79,7 +84,7 @@ def _files(folder: Path) -> Iterator[Path]:
             continue
         if entry.is_dir():
             yield from _files(Path(entry.path))
-        elif entry.is_file():
+        elif entry.is_file() or not os.path.exists(entry.path):  # a link that leads nowhere is told, not lost
             yield Path(entry.path)
 
 
@@ -89,9 +94,11 @@ def _of_file(path: Path, name: str, image_column: str, target: str, strict: bool
     if path.is_dir():
         yield from _of_saved_dataset(path, f"{name}/", image_column, target)
     elif suffix == ".tar":
-        yield from _of_tar(path, f"{name}/", target)
+        with _named(path):
+            yield from _of_tar(path, f"{name}/", target)
     elif suffix == ".parquet":
-        yield from _of_parquet(path, f"{name}/", image_column, target)
+        with _named(path):
+            yield from _of_parquet(path, f"{name}/", image_column, target)
     elif suffix in SUFFIXES or strict:
         if _column_of(target) is not None:
             raise ValueError(
@@ -100,10 +107,19 @@ def _of_file(path: Path, name: str, image_column: str, target: str, strict: bool
         yield Item(name, _text(path), "file", os.fsencode(path.absolute()), target=_from_path(path, target))
 
 
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """In the block what libraries say of a damaged file comes with its name."""
+    try:
+        yield
+    except (tarfile.TarError, pa.ArrowException, csv.Error) as error:
+        raise ValueError(f"SOURCE: expected a whole file, found {_text(path)}, which is damaged: {error}") from error
+
+
 def _of_list(path: Path, target: str) -> Iterator[Item]:
     """A file with a path in each line, or a table with a column `path`. Paths are relative to the list's folder."""
     column = _column_of(target)
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:  # Excel writes a mark
         if path.suffix.lower() == ".txt":
             rows: Any = ({"path": line.rstrip("\r\n")} for line in file if line.strip())
         else:
@@ -111,8 +127,10 @@ def _of_list(path: Path, target: str) -> Iterator[Item]:
             for needed in ["path", *([column] if column else [])]:
                 _check_column(path, needed, rows.fieldnames or [])
         for row in rows:
+            if row["path"] is None:
+                raise ValueError(f"SOURCE: expected a path in every row, found none in {_text(path)}, row {row}")
             image = path.parent / row["path"]
-            own = row.get(column) if column else _from_path(image, target)
+            own = _maybe_text(row.get(column)) if column else _from_path(image, target)
             yield Item(_text(row["path"]), _text(image), "file", os.fsencode(image.absolute()), target=own)
 
 
@@ -132,10 +150,19 @@ def _of_tar(path: Path, prefix: str, target: str) -> Iterator[Item]:
             elif suffix == column:
                 content = archive.extractfile(member)
                 texts[f"{folder}/{stem}"] = content.read(1000).decode(errors="replace").strip() if content else ""
+        _check_end(path, archive)
     for key, member in images:
         own = texts.get(key) if column else _from_path(Path(member.name), target)
         name, file = _text(member.name), os.fsencode(path.absolute())
-        yield Item(prefix + name, f"{_text(path)}/{name}", "tar", file, member.offset_data, member.size, own)
+        yield Item(prefix + name, f"{_text(path)}/{name}", "tar", file, member.offset, target=own)
+
+
+def _check_end(path: Path, archive: tarfile.TarFile) -> None:
+    """Reading ends at zeros, or at a damaged head, behind which images would be lost without a word."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise ValueError(f"SOURCE: expected a whole .tar file, found damage in {_text(path)} at byte {archive.offset}")
 
 
 def _of_parquet(path: Path, prefix: str, image_column: str, target: str) -> Iterator[Item]:
@@ -154,7 +181,7 @@ def _of_parquet(path: Path, prefix: str, image_column: str, target: str) -> Iter
 
 def _of_saved_dataset(folder: Path, prefix: str, image_column: str, target: str) -> Iterator[Item]:
     column, file = _column_of(target), os.fsencode(folder.absolute())
-    rows = _saved_dataset(file)
+    rows = _saved_rows(file)
     for needed in [image_column, *([column] if column else [])]:
         _check_column(folder, needed, rows.column_names)
     own = rows.select_columns([column]) if column else None
@@ -168,18 +195,23 @@ def _read_file(item: Item, image_column: str) -> Image.Image:
 
 
 def _read_tar(item: Item, image_column: str) -> Image.Image:
-    with open(item.file, "rb") as archive:
-        archive.seek(item.first)
-        return decode_image(io.BytesIO(archive.read(item.second)), repr(item.name))
+    with open(item.file, "rb") as file:
+        file.seek(item.first)
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            member = archive.next()
+            content = None if member is None else archive.extractfile(member)
+            if member is None or content is None or not item.name.endswith(f"/{_text(member.name)}"):
+                raise ValueError(f"{item.name!r}: expected the shard as it was listed, found another one")
+            return decode_image(io.BytesIO(content.read()), repr(item.name))
 
 
 def _read_parquet(item: Item, image_column: str) -> Image.Image:
-    values = _row_group(item.file, item.first, image_column)
+    values = _row_group(item.file, item.first, image_column, os.stat(item.file).st_mtime_ns)
     return _picture(values[item.second].as_py(), item, Path(os.fsdecode(item.file)).parent)
 
 
 def _read_saved_dataset(item: Item, image_column: str) -> Image.Image:
-    return _picture(_saved_dataset(item.file)[item.first][image_column], item, Path(os.fsdecode(item.file)))
+    return _picture(_saved_rows(item.file)[item.first][image_column], item, Path(os.fsdecode(item.file)))
 
 
 READERS: Mapping[str, Callable[[Item, str], Image.Image]] = {
@@ -191,14 +223,18 @@ READERS: Mapping[str, Callable[[Item, str], Image.Image]] = {
 
 
 @lru_cache(maxsize=4)
-def _row_group(file: bytes, group: int, column: str) -> pa.ChunkedArray:
+def _row_group(file: bytes, group: int, column: str, changed: int) -> pa.ChunkedArray:
     """A column's piece. Rows of one piece are read one after the other."""
     with pq.ParquetFile(os.fsdecode(file)) as table:
         return table.read_row_group(group, [column])[column]
 
 
+def _saved_rows(folder: bytes) -> Any:
+    return _saved_dataset(folder, os.stat(os.path.join(folder, b"state.json")).st_mtime_ns)
+
+
 @lru_cache(maxsize=4)
-def _saved_dataset(folder: bytes) -> Any:
+def _saved_dataset(folder: bytes, changed: int) -> Any:
     """A data set of Hugging Face, its images as bytes or paths."""
     try:
         import datasets
@@ -225,7 +261,7 @@ def _picture(value: Any, item: Item, folder: Path) -> Image.Image:
 
 
 def _from_path(path: Path, target: str) -> str | None:
-    return {"folder": path.parent.name, "stem": path.stem}.get(target)
+    return _maybe_text({"folder": path.parent.name, "stem": path.stem}.get(target))
 
 
 def _column_of(target: str) -> str | None:
@@ -239,7 +275,7 @@ def _check_column(path: Path, column: str, found: Sequence[str]) -> None:
 
 
 def _maybe_text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    return None if value is None else _text(str(value))
 
 
 def _text(path: str | os.PathLike[str]) -> str:

@@ -39,8 +39,9 @@ def work_in_processes(
                 progress(len(parts.finished()))
     finally:
         for process in processes:
-            process.terminate()
-            process.join()
+            if process.pid is not None:  # one that cannot be started has none
+                process.terminate()
+                process.join()
     if parts.missing():
         codes = ", ".join(str(process.exitcode) for process in processes)
         raise RuntimeError(
