@@ -23,7 +23,7 @@ from captum_sgcampp.dataset.options import Options
 from captum_sgcampp.dataset.targets import Targets
 from captum_sgcampp.vision.classifiers import Classifier, usable_device
 from captum_sgcampp.vision.failures import is_lasting, reason
-from captum_sgcampp.vision.identity import model_identity
+from captum_sgcampp.vision.identity import example_picture, model_identity
 from captum_sgcampp.vision.images import decode_image, read_image
 from captum_sgcampp.vision.layer_choice import chosen_layer, fitting_layer
 from captum_sgcampp.vision.model_factory import chosen_classifier
@@ -139,7 +139,7 @@ class Attributor:
         self.classifier = _classifier(model, weights, model_factory)
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.classifier.model.to(self.device, memory_format=self._memory_format)  # type: ignore[call-overload]
-        example = self._inputs(Image.new("RGB", (96, 64))).to(self.device)
+        example = self._example(96, 64)
         network = self.classifier.model
         chosen = [fitting_layer(network, name, example) for name in layers] or [chosen_layer(network, example)]
         self.plan = Plan(self.classifier, tuple(chosen), Targets(self.classifier, tuple(targets)), self.options)
@@ -225,10 +225,13 @@ class Attributor:
 
     def map_size(self) -> int | None:
         """Entries of every map. None: layers or images differ."""
-        wide, high = (self._inputs(Image.new("RGB", size)).to(self.device) for size in ((96, 64), (64, 96)))
+        wide, high = self._example(96, 64), self._example(64, 96)
         plan = replace(self.plan, options=Options(methods=("grad-cam++",), batch_size=1))
         sizes = {row["height"] * row["width"] for row in explained_rows(plan, wide, [0])[0]}
         return sizes.pop() if wide.shape == high.shape and len(sizes) == 1 else None
+
+    def _example(self, width: int, height: int) -> Tensor:
+        return self._inputs(example_picture().resize((width, height))).to(self.device)
 
     def _inputs(self, image: Image.Image | Tensor) -> Tensor:
         inputs = image[None] if isinstance(image, Tensor) else self.classifier.prepare(image)
@@ -281,14 +284,16 @@ def _classifier(
     model: str | Classifier | None, weights: str | os.PathLike[str] | None, factory: str | None
 ) -> Classifier:
     if isinstance(model, Classifier):
+        if model.model.training:  # batch normalization would mix the images of a batch
+            raise ValueError("model: expected one in evaluation mode, model.eval(), found one in training mode")
         return model
     return chosen_classifier(model, None if weights is None else Path(weights), factory)
 
 
 def _of_equal_shape(images: Sequence[Prepared]) -> list[list[int]]:
     """Numbers of the images that can be explained together."""
-    groups: dict[tuple[int, ...], list[int]] = {}
+    groups: dict[object, list[int]] = {}
     for number, image in enumerate(images):
         if image.inputs is not None:
-            groups.setdefault(tuple(image.inputs.shape), []).append(number)
+            groups.setdefault((image.inputs.shape, image.inputs.dtype), []).append(number)
     return list(groups.values())

@@ -122,7 +122,11 @@ def _opened(folder: Path, sources: Sequence[str], settings: dict[str, Any]) -> R
     """The run, its images listed if it is new."""
     target = next(filter(is_of_each_image, settings["targets"]), "")
     items = partial(listed, sources, settings["image_column"], target)
-    return open_run(folder, settings, lambda path: write_items(path, items(), settings["images_per_part"]))
+    run = open_run(folder, settings, lambda path: write_items(path, items(), settings["images_per_part"]))
+    lost = [source for source in settings["sources"] if not os.path.exists(source)]
+    if lost and run.parts.missing():  # else all that is missing would become rows with errors
+        raise FileNotFoundError(f"SOURCE: expected {lost[0]}, as at the start of the run, found none")
+    return run
 
 
 def _report(run: RunFolder, progress: Callable[[int, int], object] | None) -> Callable[[int], object] | None:

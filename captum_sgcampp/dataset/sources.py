@@ -87,7 +87,7 @@ def _files(folder: Path) -> Iterator[Path]:
             continue
         if entry.is_dir(follow_symlinks=False) or (entry.is_dir() and not _is_above(entry.path)):
             yield from _files(Path(entry.path))
-        elif entry.is_file():
+        elif entry.is_file() or not os.path.exists(entry.path):  # a link that leads nowhere is told, not lost
             yield Path(entry.path)
 
 
@@ -157,11 +157,20 @@ def _of_tar(path: Path, prefix: str, target: str) -> Iterator[Item]:
             elif suffix == column:
                 content = archive.extractfile(member)
                 texts[f"{folder}/{stem}"] = content.read(1000).decode(errors="replace").strip() if content else ""
+        _check_end(path, archive)
     of_file = stamp(os.fsencode(path))
     for key, member in images:
         own = texts.get(key) if column else _from_path(Path(member.name), target)
         name, file = _text(member.name), os.fsencode(path.absolute())
-        yield Item(prefix + name, f"{_text(path)}/{name}", "tar", file, member.offset_data, member.size, own, of_file)
+        yield Item(prefix + name, f"{_text(path)}/{name}", "tar", file, member.offset, target=own, stamp=of_file)
+
+
+def _check_end(path: Path, archive: tarfile.TarFile) -> None:
+    """Reading ends at zeros, or at a damaged head, behind which images would be lost without a word."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise ValueError(f"SOURCE: expected a whole .tar file, found damage in {_text(path)} at byte {archive.offset}")
 
 
 def _of_parquet(path: Path, prefix: str, image_column: str, target: str) -> Iterator[Item]:
@@ -197,9 +206,14 @@ def _read_file(item: Item, image_column: str) -> Image.Image:
 
 
 def _read_tar(item: Item, image_column: str) -> Image.Image:
-    with open(item.file, "rb") as archive:
-        archive.seek(item.first)
-        return decode_image(io.BytesIO(archive.read(item.second)), repr(item.name))
+    with open(item.file, "rb") as file:
+        file.seek(item.first)
+        with tarfile.open(fileobj=file, mode="r:") as archive:  # also members with holes
+            member = archive.next()
+            content = None if member is None else archive.extractfile(member)
+            if content is None:
+                raise ValueError(f"{item.name!r}: expected an image in the archive, found none")
+            return decode_image(io.BytesIO(content.read()), repr(item.name))
 
 
 def _read_parquet(item: Item, image_column: str) -> Image.Image:

@@ -85,4 +85,4 @@ class Targets:
 
 def is_of_each_image(word: str) -> bool:
     """Whether a word says that every image brings its own class."""
-    return word.partition(":")[0] in OF_EACH_IMAGE
+    return word in OF_EACH_IMAGE or word.startswith(f"{OF_EACH_IMAGE[0]}:")

@@ -53,6 +53,11 @@ class Classifier:
         if re.fullmatch(r"-?[0-9]{1,9}", target):
             if not 0 <= int(target) < len(self.classes):
                 raise ValueError(f"target: expected a class from 0 to {len(self.classes) - 1}, found {target}")
+            if target in self.classes and self.classes[int(target)] != target:
+                raise ValueError(
+                    f"target: expected one class, found {target!r}, the name of a class and the number of "
+                    f"{self.classes[int(target)]!r}; write 0{target} for the number"
+                )
             return int(target)
         exact = [number for number, name in enumerate(self.classes) if name == target]
         matches = exact or [number for number, name in enumerate(self.classes) if name.lower() == target.lower()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,49 @@ def test_maps_of_a_batch_of_another_size_differ_by_rounding_only(factory: str, p
 def test_bad_arguments_are_refused_by_name(arguments: dict[str, Any], message: str, factory: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         Attributor(model_factory=factory, **arguments)
+
+
+def test_inputs_of_another_type_are_the_same_row_in_any_company(factory: str) -> None:
+    attributor = Attributor(model_factory=factory, methods=("grad-cam++",), batch_size=4)
+    inputs = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
+    alone, (_, beside) = (
+        attributor({"image": [inputs.half()]})["error"],
+        attributor({"image": [inputs, inputs.half()]})["error"],
+    )
+    assert alone is not None and alone == beside
+
+
+def test_messages_that_are_no_unicode_are_escaped(factory: str, pictures: list[Image.Image]) -> None:
+    attributor = Attributor(model_factory=factory, methods=("grad-cam++",))
+
+    def refuse(picture: Image.Image) -> torch.Tensor:
+        raise OSError("caf\udce9.png")
+
+    attributor.classifier = replace(attributor.classifier, prepare=refuse)
+    assert attributor({"image": pictures[:1]})["error"][0] == "OSError: caf\\udce9.png"
+
+
+def test_a_model_in_training_mode_is_refused(factory: str) -> None:
+    classifier = Attributor(model_factory=factory).classifier
+    classifier.model.train()
+    with pytest.raises(ValueError, match="model: expected one in evaluation mode"):
+        Attributor(classifier)
+
+
+def test_a_class_may_be_named_as_a_word_for_others_begins(factory: str, pictures: list[Image.Image]) -> None:
+    classifier = replace(Attributor(model_factory=factory).classifier, classes=["a", "folder:b", "stem-cell", "d", "e"])
+    rows = Attributor(classifier, methods=("grad-cam++",), targets=("folder:b",))({"image": pictures[:1]})
+    assert rows["target"].tolist() == [1]
+
+
+def test_images_may_be_divided_by_their_own_deviation(factory: str, pictures: list[Image.Image]) -> None:
+    classifier = Attributor(model_factory=factory).classifier
+
+    def standardized(picture: Image.Image) -> torch.Tensor:
+        inputs = classifier.prepare(picture)
+        return (inputs - inputs.mean()) / inputs.std()
+
+    attributor = Attributor(replace(classifier, prepare=standardized), methods=("grad-cam++",))
+    black = Image.new("RGB", (40, 32))
+    errors = attributor({"image": [pictures[0], black]})["error"]
+    assert errors[0] is None and "NaN" in errors[1] and attributor.map_size()

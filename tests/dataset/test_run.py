@@ -211,3 +211,14 @@ def test_two_runners_share_a_folder(folder: Path, tmp_path: Path, factory: str) 
     runners = [subprocess.Popen(command) for _ in range(2)]
     assert [runner.wait(300) for runner in runners] == [0, 0]
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_run_does_not_go_on_without_its_source(folder: Path, tmp_path: Path, factory: str) -> None:
+    attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)
+    folder.rename(tmp_path / "elsewhere")
+    attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)  # nothing is missing
+    next((tmp_path / "out").glob("part-*")).unlink()
+    with pytest.raises(FileNotFoundError, match=r"SOURCE: .*images.*at the start"):
+        attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)
+    (tmp_path / "elsewhere").rename(folder)
+    attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -155,11 +156,13 @@ def test_equal_names_are_refused(folder: Path, tmp_path: Path) -> None:
         ("data.parquet", "picture", "", "'picture'.*image, label"),
         ("data.parquet", "image", "column:kind", "'kind'"),
         ("list.csv", "image", "", "'path'"),
+        ("short.csv", "image", "", "path in every row.*short.csv"),
     ],
 )
 def test_bad_sources_are_refused_by_name(source: str, column: str, target: str, message: str, tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [b""], "label": [1]}), tmp_path / "data.parquet")
     (tmp_path / "list.csv").write_text("file\na.png\n")
+    (tmp_path / "short.csv").write_text("label,path\n1\n")
     with pytest.raises((ValueError, OSError), match=message):
         list(listed([str(tmp_path / source)], column, target))
 
@@ -185,13 +188,6 @@ def test_changed_files_are_noticed(folder: Path, pictures: list[Image.Image], tm
         read_item(item, "image")
 
 
-def test_damaged_tables_and_archives_are_named(tmp_path: Path) -> None:
-    for name in ("a.tar", "a.parquet"):
-        (tmp_path / name).write_bytes(b"garbage" * 100)
-        with pytest.raises(ValueError, match=f"SOURCE: expected a whole file at .*{name}"):
-            list(listed([str(tmp_path / name)], "image", ""))
-
-
 def test_results_and_folders_that_lead_to_themselves_are_no_sources(folder: Path) -> None:
     expected = [item.name for item in listed([str(folder)], "image", "")]
     (folder / "maps" / ".run").mkdir(parents=True)
@@ -205,3 +201,94 @@ def test_labels_of_pandas_with_unknown_ones_stay_whole_numbers(tmp_path: Path, p
     pq.write_table(pa.table({"image": images, "label": [3.0, float("nan"), None]}), tmp_path / "data.parquet")
     items = listed([str(tmp_path / "data.parquet")], "image", "column:label")
     assert [item.target for item in items] == ["3", None, None]
+
+
+def write_shard(path: Path, pictures: list[Image.Image], names: list[str]) -> list[int]:
+    """Returns where the members begin."""
+    with tarfile.open(path, "w") as archive:
+        for name, picture in zip(names, pictures, strict=True):
+            member = tarfile.TarInfo(name)
+            member.size = len(encoded(picture))
+            archive.addfile(member, io.BytesIO(encoded(picture)))
+    with tarfile.open(path) as archive:
+        return [member.offset for member in archive]
+
+
+NAMES = ["0.png", "1.png", "2.png"]
+
+
+@pytest.mark.parametrize("damage", ["a head in the middle", "cut in a head", "cut in an image", "no shard"])
+def test_a_damaged_shard_loses_no_image_without_a_word(
+    damage: str, tmp_path: Path, pictures: list[Image.Image]
+) -> None:
+    path = tmp_path / "shard.tar"
+    _, second, _ = write_shard(path, pictures[:3], NAMES)
+    content = path.read_bytes()
+    path.write_bytes(
+        {
+            "a head in the middle": content[:second] + b"?" + content[second + 1 :],
+            "cut in a head": content[: second + 100],
+            "cut in an image": content[: second + 600],
+            "no shard": b"?" * 2000,
+        }[damage]
+    )
+    with pytest.raises(ValueError, match=r"SOURCE: (?=.*shard\.tar).*damage"):
+        list(listed([str(path)], "image", ""))
+
+
+def test_a_shard_that_was_written_anew_gives_no_image_of_another_name(
+    tmp_path: Path, pictures: list[Image.Image]
+) -> None:
+    write_shard(tmp_path / "shard.tar", pictures[:3], NAMES)
+    items = list(listed([str(tmp_path / "shard.tar")], "image", ""))
+    write_shard(tmp_path / "shard.tar", pictures[:3][::-1], NAMES[::-1])
+    with pytest.raises(LastingError, match=r"shard\.tar/0\.png as it was when the run began"):
+        read_item(items[0], "image")
+
+
+def test_a_parquet_file_that_was_written_anew_is_read_anew(tmp_path: Path, pictures: list[Image.Image]) -> None:
+    path = tmp_path / "data.parquet"
+    for picture in pictures[:2]:
+        pq.write_table(pa.table({"image": [encoded(picture)]}), path)
+        assert_the_pictures(list(listed([str(path)], "image", "")), [picture])
+
+
+def test_a_data_set_that_was_saved_anew_is_read_anew(tmp_path: Path, pictures: list[Image.Image]) -> None:
+    datasets = pytest.importorskip("datasets")
+    for picture in pictures[:2]:
+        shutil.rmtree(tmp_path / "saved", ignore_errors=True)
+        datasets.Dataset.from_dict({"image": [encoded(picture)]}).save_to_disk(str(tmp_path / "saved"))
+        assert_the_pictures(list(listed([str(tmp_path / "saved")], "image", "")), [picture])
+
+
+@pytest.mark.parametrize("name, text", [("list.txt", "a/00.png\n"), ("list.csv", "path,label\na/00.png,c\n")])
+def test_lists_may_begin_with_the_mark_of_excel(
+    name: str, text: str, folder: Path, pictures: list[Image.Image]
+) -> None:
+    (folder / name).write_text(text, encoding="utf-8-sig")
+    assert_the_pictures(list(listed([str(folder / name)], "image", "")), pictures[:1])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are UTF-16 there")
+def test_classes_that_are_no_text_are_listed(folder: Path, tmp_path: Path) -> None:
+    (folder / "a").rename(os.fsdecode(os.fsencode(folder) + b"/caf\xe9"))
+    (folder / "list.csv").write_bytes(b"path,label\nb/01.png,caf\xe9\n")
+    for source, target in ((folder, "folder"), (folder / "list.csv", "column:label")):
+        items = list(listed([str(source)], "image", target))
+        write_items(tmp_path / "items.parquet", items, 100)
+        assert "caf\\xe9" in [item.target for item in items_of_part(tmp_path / "items.parquet", 0)]
+
+
+def test_a_link_that_leads_nowhere_is_not_lost(folder: Path) -> None:
+    (folder / "lost.png").symlink_to("nowhere.png")
+    lost = list(listed([str(folder)], "image", ""))[-1]
+    assert lost.name == "lost.png"
+    with pytest.raises(FileNotFoundError):
+        read_item(lost, "image")
+
+
+@pytest.mark.parametrize("name", ["data.parquet", "shard.tar"])
+def test_a_damaged_file_in_a_folder_is_named(name: str, folder: Path) -> None:
+    (folder / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=f"SOURCE: .*{name}"):
+        list(listed([str(folder)], "image", ""))

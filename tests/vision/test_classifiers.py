@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,10 @@ def test_a_name_of_two_classes_is_refused_unless_its_case_tells(without_download
 def test_a_misspelled_model_gets_the_nearest_names() -> None:
     with pytest.raises(ValueError, match=r"found 'resnet51' \(did you mean .*resnet50.*\?\)$"):
         load_classifier("resnet51")
+
+
+def test_a_number_that_is_another_class_s_name_is_refused() -> None:
+    classifier = replace(load_classifier(), classes=["1", "10", "2", *"abcdefgh"])
+    with pytest.raises(ValueError, match=r"found '1', .*'10'; write 01"):
+        classifier.class_index("1")
+    assert [classifier.class_index(text) for text in ("01", "2", "a", "0")] == [1, 2, 3, 0]
