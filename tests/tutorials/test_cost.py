@@ -5,16 +5,20 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import data_sets
 import growth
 import memory
 import pytest
 import speed
 import torch
+from PIL import Image
 from setting import Setting, model_and_images
 from speed import EAGER_BARE, NOISE_TUNNEL, OURS, PLAIN, TORCHCAM, Timing, measure, methods, report
 from tables import is_installed
 from timing import BARE, ONE_BATCH, THREES, bare_runs, quicker, repeated
 from torch import Tensor
+
+from captum_sgcampp.bundled import draw_scene
 
 
 def test_ratio_is_the_median_of_the_ratios_of_the_rounds() -> None:
@@ -111,3 +115,16 @@ def test_mistakes_are_named(arguments: list[str], capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit, match="2"):
         speed.main(arguments)
     assert f"{arguments[0]}: expected" in capsys.readouterr().err
+
+
+def test_a_run_and_a_bare_loop_take_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        Image.fromarray(draw_scene(number).image).save(tmp_path / f"{number}.png")
+    options = ["--layer", "features.14", "--nt-samples", "2", "--rounds", "1"]
+    monkeypatch.setattr("sys.argv", ["data_sets.py", str(tmp_path), *options])
+    threads = torch.get_num_threads()
+    data_sets.main()
+    torch.set_num_threads(threads)
+    assert capsys.readouterr().out.count("ratio") == 2
