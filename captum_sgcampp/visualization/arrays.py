@@ -96,22 +96,29 @@ def frames_from_0_to_1(frames: Frames) -> Array:
 
 
 def _channels_last(frames: Frames) -> Array:
-    if isinstance(frames, Tensor | np.ndarray):
-        array, found = frames, tuple(frames.shape)
-        if isinstance(array, Tensor):
-            values = array.detach().cpu()
-            values = values.movedim(0, -1) if values.dim() == 4 else values
-            array = (values.float() if values.is_floating_point() else values).numpy()
-        array = array[..., None] if array.ndim == 3 else array
-        if array.ndim != 4 or array.shape[3] not in (1, 3):
-            raise ValueError(
-                "frames: expected a tensor (3, T, H, W), (1, T, H, W) or (T, H, W), an array (T, H, W, 3) or (T, H, W),"
-                f" or a sequence of images, found {type(frames).__name__} of shape {found}"
-            )
-        return np.broadcast_to(array, (*array.shape[:3], 3))
-    images = [pixels(image) for image in frames]
-    sizes = {(image.shape, image.dtype.kind) for image in images}
-    if len(sizes) != 1:
-        found_sizes = sorted({image.shape[:2] for image in images})
-        raise ValueError(f"frames: expected images of one size and kind, found {len(images)} of sizes {found_sizes}")
+    if not isinstance(frames, Tensor | np.ndarray):
+        return _stacked([pixels(image) for image in frames])
+    is_tensor, found = isinstance(frames, Tensor), tuple(frames.shape)
+    # Three dimensions of which one is 3 are one image in colors rather than a clip in gray.
+    if len(found) == 3 and found[0 if is_tensor else -1] != 3:
+        frames = frames[None] if is_tensor else frames[..., None]
+    array = frames
+    if isinstance(array, Tensor):
+        values = array.detach().cpu()
+        array = (values.float() if values.is_floating_point() else values).numpy()
+        array = np.moveaxis(array, 0, -1)
+    if array.ndim != 4 or array.shape[3] not in (1, 3):
+        raise ValueError(
+            "frames: expected a tensor (3, T, H, W), (1, T, H, W) or (T, H, W), an array (T, H, W, 3) or (T, H, W),"
+            f" or a sequence of images, found {type(frames).__name__} of shape {found}"
+        )
+    return np.broadcast_to(array, (*array.shape[:3], 3))
+
+
+def _stacked(images: Sequence[Array]) -> Array:
+    """Images `(H, W, 3)` as `(T, H, W, 3)`."""
+    kinds = {(image.shape, image.dtype.kind) for image in images}
+    if len(kinds) != 1:
+        sizes = sorted({image.shape[:2] for image in images})
+        raise ValueError(f"frames: expected images of one size and kind, found {len(images)} of sizes {sizes}")
     return np.stack(images)

@@ -64,7 +64,7 @@ def show_clip(
     pixels, mixed, all_zero = _drawn(frames, maps, colors, alpha_overlay)
     numbers = _numbers(shown, len(pixels))
     height = INCHES * pixels.shape[1] / pixels.shape[2]
-    figure = Figure(figsize=(INCHES * max(len(numbers), 2), 2 * height + 0.6), layout="constrained")
+    figure = Figure(figsize=(INCHES * max(len(numbers), 2), 2 * height + 0.5), layout="compressed")
     panels = figure.subplots(2, len(numbers), squeeze=False)
     for number, (above, below) in zip(numbers, panels.T, strict=True):
         above.imshow(pixels[number])

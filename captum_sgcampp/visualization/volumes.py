@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
 from torch import Tensor
 
 from captum_sgcampp.visualization.arrays import Array, finite, upsampled
 from captum_sgcampp.visualization.colors import Colors, blended, check_alpha, draw_color_bar
-from captum_sgcampp.visualization.panels import BORDER, INCHES, TITLE_SIZE, draw_title
+from captum_sgcampp.visualization.panels import INCHES, TITLE_SIZE, draw_title
 
 PLANES = ((1, 2), (0, 2), (0, 1))  # axes down and across of the slice through axis 0, 1 and 2
 
@@ -77,7 +78,7 @@ def show_volume(
     widths = [gray.shape[across] * sizes[across] for _, across in PLANES]
     heights = [gray.shape[down] * sizes[down] for down, _ in PLANES]
     inches = INCHES / max(*widths, *heights)
-    figure = Figure(figsize=(inches * sum(widths) + 2, inches * max(heights) + 1), layout="constrained")
+    figure = Figure(figsize=(inches * sum(widths) + 2, inches * max(heights) + 1.2), layout="compressed")
     for number, axis in enumerate(figure.subplots(1, 3, width_ratios=widths)):
         grays, part = (np.take(array, voxel[number], number) for array in (gray, values))
         axis.imshow(blended(grays, part, colors, end, alpha_overlay), aspect=_aspect(sizes, number))
@@ -142,7 +143,11 @@ def _place(voxel: Sequence[int], matrix: Array | None) -> str:
 def _draw_place(axis: Axes, voxel: Sequence[int], number: int, names: Sequence[str]) -> None:
     """Names of the axes, the slice's number, and lines that cross at the voxel."""
     down, across = PLANES[number]
-    line = {"color": "white", **BORDER, "linewidth": 0.8, "alpha": 0.7}
+    line: dict[str, Any] = {
+        "color": "white",
+        "linewidth": 0.7,
+        "path_effects": [Stroke(linewidth=1.4, foreground="black"), Normal()],
+    }
     axis.axhline(voxel[down], **line)
     axis.axvline(voxel[across], **line)
     draw_title(axis, f"{names[number]} = {voxel[number]}")
