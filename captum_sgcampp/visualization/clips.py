@@ -17,7 +17,7 @@ from captum_sgcampp.checks import check_count, check_positive
 from captum_sgcampp.storage.atomic import written_whole
 from captum_sgcampp.visualization.arrays import Array, Frames, frames_from_0_to_1, upsampled
 from captum_sgcampp.visualization.colors import Colors, blended, check_alpha, draw_color_bar
-from captum_sgcampp.visualization.panels import TITLE_SIZE, draw_title
+from captum_sgcampp.visualization.panels import draw_all_zero, draw_title
 
 INCHES = 1.6  # width of a frame in a strip
 LEAST_FPS, MOST_FPS = 0.01, 50  # browsers show frames of less than 0.02 s for 0.1 s
@@ -71,7 +71,7 @@ def show_clip(
         below.imshow(mixed[number])
         draw_title(above, f"frame {number}")
         if all_zero:
-            below.text(0.5, 0.5, "all zero", transform=below.transAxes, ha="center", va="center", fontsize=TITLE_SIZE)
+            draw_all_zero(below)
     for axis in panels.flat:
         axis.set_axis_off()
     if title:

@@ -16,6 +16,7 @@ from captum_sgcampp.visualization.panels import TITLE_SIZE
 
 CMAP = "jet"
 BAR_INCHES = 0.7  # height of the color bar with its words
+BAR_WIDTH = 1.8  # inches, at least, where the panels fill the figure
 _PARTS: dict[str, Callable[[Array], Array]] = {
     "positive": lambda values: np.maximum(values, 0),
     "negative": lambda values: np.maximum(-values, 0),
@@ -117,8 +118,9 @@ def draw_color_bar(figure: Figure, cmap: str | Colormap = CMAP, sign: str = "pos
     figure.set_figheight(figure.get_figheight() + BAR_INCHES)
     places = [(axis, axis.get_subplotspec()) for axis in figure.axes]
     panels = [axis for axis, place in places if place is not None and place.is_last_row()]
+    shrink = max(0.35, BAR_WIDTH / figure.get_figwidth())
     bar = figure.colorbar(
-        Colors(sign, cmap).mappable, ax=panels, location="bottom", shrink=0.35, aspect=30, fraction=0.05
+        Colors(sign, cmap).mappable, ax=panels, location="bottom", shrink=shrink, aspect=30, fraction=0.05
     )
     ticks, words = [0, 0.5, 1], {"negative": ["0", "half", "most negative"]}.get(sign, ["0", "half", "largest"])
     if sign == "all":

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from captum_sgcampp.visualization.arrays import Array, Picture, pixels, upsampled
 from captum_sgcampp.visualization.colors import CMAP, Colors
-from captum_sgcampp.visualization.panels import TITLE_SIZE, draw_outline, draw_title, grid
+from captum_sgcampp.visualization.panels import draw_all_zero, draw_outline, draw_title, grid
 
 # What `visualize_image_attr` gets unless the caller says otherwise.
 OPTIONS: dict[str, Any] = {"method": "blended_heat_map", "sign": "positive", "cmap": CMAP, "alpha_overlay": 0.5}
@@ -171,7 +171,7 @@ def draw_map(
     axis.set_yticks([])
     if not colors.part(attribution).any():
         axis.imshow(shown, alpha=0.35)
-        axis.text(0.5, 0.5, "all zero", transform=axis.transAxes, ha="center", va="center", fontsize=TITLE_SIZE)
+        draw_all_zero(axis)
     else:
         # Captum takes values below 1e-5 for zero, and the scale of a map is arbitrary.
         scaled = attribution / np.abs(attribution).max()

@@ -36,6 +36,13 @@ def draw_title(place: Axes | Figure, text: str) -> None:
     write(printable(text, keep="\n"), fontsize=TITLE_SIZE, parse_math=False, usetex=False)
 
 
+def draw_all_zero(axis: Axes) -> None:
+    """Words in the middle of a panel without colors."""
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7}
+    middle: dict[str, Any] = {"transform": axis.transAxes, "ha": "center", "va": "center"}
+    axis.text(0.5, 0.5, "all zero", fontsize=TITLE_SIZE, bbox=box, **middle)
+
+
 def draw_box(axis: Axes, box: Sequence[float]) -> None:
     """The border of a box `(x0, y0, x1, y1)` in pixels of the image."""
     left, top, right, bottom = box

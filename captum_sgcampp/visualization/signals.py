@@ -1,7 +1,8 @@
 """Maps of signals: lines whose color is the map.
 
-`captum.attr.visualization.visualize_timeseries_attr` serves no figure of ours: it changes pyplot's current figure even
-with `use_pyplot=False`, crops signals that do not cross 0, fails for maps of zeros, and drops the map's last value.
+`captum.attr.visualization.visualize_timeseries_attr` (captum 0.9) does not serve. It calls `matplotlib.cm.get_cmap`, which
+matplotlib 3.9 and newer lack, and pyplot even with `use_pyplot=False`. It fails for maps of zeros, and crops signals that
+do not cross 0.
 """
 
 from __future__ import annotations

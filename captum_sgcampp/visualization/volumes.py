@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import Normal, Stroke
 from torch import Tensor
 
@@ -78,7 +79,8 @@ def show_volume(
     widths = [gray.shape[across] * sizes[across] for _, across in PLANES]
     heights = [gray.shape[down] * sizes[down] for down, _ in PLANES]
     inches = INCHES / max(*widths, *heights)
-    figure = Figure(figsize=(inches * sum(widths) + 2, inches * max(heights) + 1.2), layout="compressed")
+    layout = ConstrainedLayoutEngine(compress=True, h_pad=0.08)
+    figure = Figure(figsize=(inches * sum(widths) + 2, inches * max(heights) + 1.2), layout=layout)
     for number, axis in enumerate(figure.subplots(1, 3, width_ratios=widths)):
         grays, part = (np.take(array, voxel[number], number) for array in (gray, values))
         axis.imshow(blended(grays, part, colors, end, alpha_overlay), aspect=_aspect(sizes, number))
