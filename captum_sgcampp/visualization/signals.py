@@ -1,8 +1,8 @@
 """Maps of signals: lines whose color is the map.
 
-`captum.attr.visualization.visualize_timeseries_attr` (captum 0.9) does not serve. It calls `matplotlib.cm.get_cmap`, which
-matplotlib 3.9 and newer lack, and pyplot even with `use_pyplot=False`. It fails for maps of zeros, and crops signals that
-do not cross 0.
+`captum.attr.visualization.visualize_timeseries_attr` (captum 0.9) does not serve. It calls `matplotlib.cm.get_cmap`,
+which matplotlib 3.9 and newer lack, and pyplot even with `use_pyplot=False`. It fails for maps of zeros, and crops
+signals that do not cross 0.
 """
 
 from __future__ import annotations
