@@ -15,6 +15,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 Picture: TypeAlias = Image.Image | Array | Tensor
 Frames: TypeAlias = Array | Tensor | Sequence[Picture]
 
+ROUNDING = 1e-3  # by which floats may leave [0, 1]
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _SHAPES = {1: "(l,)", 2: "(h, w)", 3: "(d, h, w)"}  # where frames are the depth of a clip
 
@@ -60,7 +61,7 @@ def finite(argument: str, values: object) -> Array:
     return np.ascontiguousarray(array)
 
 
-def pixels(image: Picture) -> Array:
+def pixels(image: Picture, argument: str = "image") -> Array:
     """The image as an array `(H, W, 3)` of integers from 0 to 255 or of floats from 0 to 1."""
     if isinstance(image, Image.Image):
         return np.asarray(image.convert("RGB"))
@@ -75,7 +76,7 @@ def pixels(image: Picture) -> Array:
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3):
-        raise ValueError(f"image: expected a gray or an RGB image, found shape {tuple(image.shape)}")
+        raise ValueError(f"{argument}: expected a gray or an RGB image, found shape {tuple(image.shape)}")
     rgb = np.broadcast_to(array, (*array.shape[:2], 3))
     return np.asarray(rgb)
 
@@ -87,17 +88,18 @@ def frames_from_0_to_1(frames: Frames) -> Array:
         raise ValueError(f"frames: expected at least one frame, found shape {array.shape}")
     floating = np.issubdtype(array.dtype, np.floating)
     low, high, most = float(array.min()), float(array.max()), 1 if floating else 255
-    if not (low >= 0 and high <= most):  # also where one is NaN
+    # Undoing a normalization rounds. The comparison also fails for NaN.
+    if not (low >= -ROUNDING and high <= most + ROUNDING):
         raise ValueError(
             "frames: expected floats from 0 to 1 or integers from 0 to 255, "
             f"found {'floats' if floating else 'integers'} from {low:g} to {high:g}"
         )
-    return np.asarray(array / np.float32(most), np.float32)
+    return np.clip(np.asarray(array / np.float32(most), np.float32), 0, 1)
 
 
 def _channels_last(frames: Frames) -> Array:
     if not isinstance(frames, Tensor | np.ndarray):
-        return _stacked([pixels(image) for image in frames])
+        return _stacked([pixels(image, "frames") for image in frames])
     is_tensor, found = isinstance(frames, Tensor), tuple(frames.shape)
     # Three dimensions of which one is 3 are one image in colors rather than a clip in gray.
     if len(found) == 3 and found[0 if is_tensor else -1] != 3:

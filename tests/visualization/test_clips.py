@@ -95,6 +95,11 @@ def test_forms_of_gray_clips(frames: Any) -> None:
     assert np.array_equal(frames_from_0_to_1(frames), (clip()[..., :1] / np.float32(255)).repeat(3, 3))
 
 
+def test_frames_may_leave_their_range_by_rounding() -> None:
+    frames = torch.tensor([-1e-7, 1 + 1e-6]).reshape(1, 2, 1, 1)
+    assert np.array_equal(frames_from_0_to_1(frames)[:, 0, 0, 0], [0, 1])
+
+
 def test_a_clip_of_one_frame_is_shown_and_saved(tmp_path: Path) -> None:
     figure = show_clip(clip(1), torch.rand(1, 1, 1, 2, 3))
     assert [axis.get_title() for axis in figure.axes[:-1]] == ["frame 0", ""]
@@ -184,6 +189,7 @@ NAN = torch.full((2, 2, 2), float("nan"))
         (255.0 * torch.rand(3, 8, 4, 6), moving_map(), {}, r"^frames: expected floats from 0 to 1 .*found floats"),
         (-torch.rand(3, 8, 4, 6), moving_map(), {}, r"^frames: expected floats from 0 to 1"),
         (torch.full((3, 8, 4, 6), float("nan")), moving_map(), {}, r"^frames: expected floats .*nan"),
+        ([torch.rand(4, 4, 6)], moving_map(), {}, r"^frames: expected a gray or an RGB image, found"),
         ([clip()[0], clip()[0, :2]], moving_map(), {}, r"^frames: expected images of one size .*\(2, 6\), \(4, 6\)"),
         (clip(), torch.rand(4, 6), {}, r"^maps: expected one map of shape \(d, h, w\).*found \(4, 6\)"),
         (clip(), torch.rand(2, 1, 2, 2, 2), {}, r"^maps: expected one map .*found \(2, 1, 2, 2, 2\)"),
