@@ -153,3 +153,37 @@ def test_titles_and_the_color_bar_have_room(rows: int, columns: int) -> None:
         assert below.title.get_window_extent().y1 < above.y0
     assert bar.get_tightbbox().y1 < min(extent.y0 for extent in extents)
     assert bar.get_tightbbox().height < 0.8 * figure.dpi
+
+
+def test_a_common_scale_makes_maps_comparable_on_request() -> None:
+    maps = {"small": torch.full((2, 3), 1.0), "large": torch.full((2, 3), 4.0)}
+    levels = {
+        common: [
+            float(np.asarray(axis.images[-1].get_array()).max())
+            for axis in compare_maps(photo(), maps, outlier_perc=0, common_scale=common).axes[1:]
+        ]
+        for common in (False, True)
+    }
+    assert levels == {False: [1.0, 1.0], True: [0.25, 1.0]}
+
+
+def test_a_common_scale_holds_for_all_rows() -> None:
+    rows = [{"map": torch.full((2, 3), value)} for value in (2.0, 4.0, 1.0)]
+    figure = compare_maps([photo()] * 3, rows, common_scale=True, outlier_perc=0, method="heat_map")
+    levels = [float(np.asarray(axis.images[-1].get_array()).min()) for axis in figure.axes[1::2]]
+    assert levels == pytest.approx([0.5, 1.0, 0.25])
+
+
+def test_a_common_scale_of_zeros_is_said_to_be_so() -> None:
+    figure = compare_maps(photo(), {"a": torch.zeros(2, 3), "b": torch.zeros(2, 3)}, common_scale=True)
+    assert [text.get_text() for axis in figure.axes for text in axis.texts] == ["all zero"] * 2
+
+
+def test_a_common_scale_needs_colors() -> None:
+    with pytest.raises(ValueError, match=r"^common_scale: expected .*found 'masked_image'"):
+        compare_maps(photo(), {"map": torch.rand(2, 3)}, common_scale=True, method="masked_image")
+
+
+def test_maps_of_nan_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^maps: expected finite values, found NaN"):
+        compare_maps(photo(), {"map": torch.full((2, 3), float("nan"))})

@@ -1,0 +1,183 @@
+"""Maps of images: side by side, single feature maps with their weights, a selection drawn on the input.
+
+Further keywords go to `captum.attr.visualization.visualize_image_attr`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from captum.attr import visualization as captum_visualization
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from captum_sgcampp.visualization.arrays import Array, Picture, pixels, upsampled
+from captum_sgcampp.visualization.colors import CMAP, Colors
+from captum_sgcampp.visualization.panels import draw_all_zero, draw_outline, draw_title, grid
+
+# What `visualize_image_attr` gets unless the caller says otherwise.
+OPTIONS: dict[str, Any] = {"method": "blended_heat_map", "sign": "positive", "cmap": CMAP, "alpha_overlay": 0.5}
+COLORED = ("blended_heat_map", "heat_map")  # methods that show values as colors
+
+
+def compare_maps(
+    image: Picture | Sequence[Picture],
+    maps: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]],
+    titles: str | Sequence[str] = "",
+    *,
+    common_scale: bool = False,
+    **options: Any,
+) -> Figure:
+    r"""
+    The image and several maps of it side by side, one row per image.
+
+    Args:
+
+        image (PIL.Image, numpy.ndarray, Tensor or sequence of them): What the maps explain: RGB or gray, as a PIL
+                    image, an array `(H, W)` or `(H, W, 3)`, or a tensor `(3, H, W)` or `(1, H, W)`. Values are
+                    integers from 0 to 255 or floats from 0 to 1.
+        maps (mapping of str to Tensor, or sequence of them): Maps by title: `(h, w)`, `(1, h, w)` or
+                    `(1, 1, h, w)`, upsampled bilinearly to the image.
+        titles (str or sequence of str, optional): Title of each image. It is shown as it is: `$` begins no formula.
+                    Default: nothing
+        common_scale (bool, optional): Whether a color means the same value in all maps. Their sizes can then be
+                    compared, which says something only of maps of one method, layer and score.
+                    Default: False, the colors of each map end at its own largest values
+        **options (Any, optional): For `captum.attr.visualization.visualize_image_attr`.
+                    Default: positive values over the image
+
+    Returns:
+        *matplotlib.figure.Figure*
+
+    Examples::
+
+        >>> figure = compare_maps(photo, {"Grad-CAM++": attr[0], "Smooth Grad-CAM++": smooth[0]}, titles="tabby")
+        >>> figure.savefig("maps.png")
+    """
+    images = [image] if isinstance(image, Image.Image | np.ndarray | Tensor) else list(image)
+    rows = [maps] if isinstance(maps, Mapping) else list(maps)
+    names = [titles] * len(images) if isinstance(titles, str) else list(titles)
+    if not len(images) == len(rows) == len(names) or not images:
+        raise ValueError(
+            f"image, maps, titles: expected one of each per row, found {len(images)}, {len(rows)} and {len(names)}"
+        )
+    shown = [pixels(picture) for picture in images]
+    end = _common_end(shown, rows, {**OPTIONS, **options}) if common_scale else None
+    figure, panels = grid(len(rows), 1 + max(len(row) for row in rows))
+    for axes, picture, row, name in zip(panels, shown, rows, names, strict=True):
+        axes[0].imshow(picture)
+        draw_title(axes[0], name)
+        for axis, (title, values) in zip(axes[1:], row.items(), strict=False):
+            draw_map(axis, picture, values, title, end=end, **options)
+    return figure
+
+
+def _common_end(images: Sequence[Array], rows: Sequence[Mapping[str, Tensor]], options: Mapping[str, Any]) -> float:
+    """Where the one scale of all maps ends."""
+    if options["method"] not in COLORED:
+        raise ValueError(f"common_scale: expected one of the methods {', '.join(COLORED)}, found {options['method']!r}")
+    maps = [upsampled(v, i.shape[:2]) for i, row in zip(images, rows, strict=True) for v in row.values()]
+    return _colors(options).end(maps)
+
+
+def _colors(options: Mapping[str, Any]) -> Colors:
+    return Colors(options["sign"], outlier_perc=options.get("outlier_perc", 2))
+
+
+def show_feature_maps(
+    image: Picture, maps: Tensor, weights: Tensor, indices: Sequence[int] | Tensor, **options: Any
+) -> Figure:
+    r"""
+    Single feature maps with their weights, each over the image.
+
+    Args:
+
+        image (PIL.Image, numpy.ndarray or Tensor): As in `compare_maps`.
+        maps (Tensor): Weighted feature maps of one example, `(K, h, w)`, from `attribute` with
+                    `attr_dim_summation=False`.
+        weights (Tensor): Weights of the shown feature maps, `(k,)`, as from `top_feature_maps`.
+        indices (sequence of int or Tensor): Their numbers, `(k,)`.
+        **options (Any, optional): For `captum.attr.visualization.visualize_image_attr`.
+
+    Returns:
+        *matplotlib.figure.Figure*
+
+    Examples::
+
+        >>> weights, indices = method.top_feature_maps(images, target=3, k=4)
+        >>> maps = method.attribute(images, target=3, attr_dim_summation=False)
+        >>> figure = show_feature_maps(photo, maps[0], weights[0], indices[0])
+    """
+    numbers = [int(index) for index in indices]
+    titles = [f"feature map {k}, w = {float(w):.3g}" for k, w in zip(numbers, weights, strict=True)]
+    return compare_maps(image, {title: maps[k] for title, k in zip(titles, numbers, strict=True)}, **options)
+
+
+def show_neurons(image: Picture, values: Tensor, neurons: Tensor, title: str = "", **options: Any) -> Figure:
+    r"""
+    A selection of neurons drawn on the image, and the map that it gives.
+
+    Args:
+
+        image (PIL.Image, numpy.ndarray or Tensor): As in `compare_maps`.
+        values (Tensor): The map, `(h, w)`, `(1, h, w)` or `(1, 1, h, w)`.
+        neurons (Tensor): The selected neurons, bool, `(h, w)`.
+        title (str, optional): Title of the map.
+                    Default: nothing
+        **options (Any, optional): For `captum.attr.visualization.visualize_image_attr`.
+
+    Returns:
+        *matplotlib.figure.Figure*
+
+    Examples::
+
+        >>> neurons = torch.zeros(16, 16, dtype=torch.bool)
+        >>> neurons[2:5, 3:7] = True
+        >>> attr = method.attribute(images, target=3, neurons=neurons)
+        >>> figure = show_neurons(photo, attr[0], neurons)
+    """
+    shown = pixels(image)
+    figure, [[left, right]] = grid(1, 2)
+    left.imshow(shown)
+    draw_title(left, f"{int(neurons.sum())} selected neurons")
+    draw_map(right, shown, values, title, **options)
+    for axis in (left, right):
+        draw_outline(axis, neurons, shown.shape[:2])
+    return figure
+
+
+def draw_map(
+    axis: Axes, image: Picture, values: Tensor, title: str = "", *, end: float | None = None, **options: Any
+) -> None:
+    """One map over the image on `axis`, by Captum's `visualize_image_attr`. A map with no value of the wanted sign gets
+    the text "all zero", since Captum cannot draw it (captum issue 959).
+
+    Args:
+        axis: matplotlib axes.
+        image: as in `compare_maps`.
+        values: the map, `(h, w)` after up to two dimensions of 1.
+        title: above it.
+        end: the value where the colors end, from `Colors.end`; None for Captum's choice.
+        options: for `visualize_image_attr`.
+    """
+    shown = pixels(image)
+    options = {**OPTIONS, **options}
+    attribution, colors = upsampled(values, shown.shape[:2]), _colors(options)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    if not colors.part(attribution).any():
+        axis.imshow(shown, alpha=0.35)
+        draw_all_zero(axis)
+    else:
+        # Captum takes values below 1e-5 for zero, and the scale of a map is arbitrary.
+        scaled = attribution / np.abs(attribution).max()
+        captum_visualization.visualize_image_attr(
+            scaled[..., None], shown, plt_fig_axis=(axis.figure, axis), use_pyplot=False, **options
+        )
+        if end is not None:
+            axis.images[-1].set_data(colors.shares(attribution, end))
+    draw_title(axis, title)
