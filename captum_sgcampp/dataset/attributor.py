@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from captum_sgcampp.checks import check_several
 from captum_sgcampp.dataset.columns import Row, arrays, joined
 from captum_sgcampp.dataset.explain import Plan, explained_rows
 from captum_sgcampp.dataset.options import Options
@@ -133,6 +134,8 @@ class Attributor:
         channels_last: bool = False,
         **options: Any,
     ) -> None:
+        check_several("layers", layers)
+        check_several("targets", targets)
         self.options = Options(**options)
         self.device = usable_device(device)
         self.classifier = _classifier(model, weights, model_factory)

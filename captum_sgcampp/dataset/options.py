@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from captum_sgcampp.attr.options import NoiseArguments
-from captum_sgcampp.checks import check_count, check_flag, check_nonnegative
+from captum_sgcampp.checks import check_count, check_flag, check_nonnegative, check_several
 
 SMOOTH = ("smooth-grad-cam++", "two-sided-smooth-grad-cam++")
 METHODS = ("grad-cam", "grad-cam++", "two-sided-grad-cam++", *SMOOTH)
@@ -36,6 +36,7 @@ class Options:
     batch_size: int = 8
 
     def __post_init__(self) -> None:
+        check_several("methods", self.methods)
         if not self.methods:
             raise ValueError("methods: expected at least one, found none")
         for method in self.methods:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 import torch
 
-from captum_sgcampp.checks import check_count
+from captum_sgcampp.checks import check_count, check_several
 from captum_sgcampp.dataset.attributor import Attributor, Prepared
 from captum_sgcampp.dataset.columns import Row, schema, table
 from captum_sgcampp.dataset.items import Item, items_of_part, write_items
@@ -81,12 +81,12 @@ def attribute_dataset(
         ImportError: the engine is Ray, which is not installed.
         RuntimeError: processes or nodes ended, or a part failed on a node of Ray. Finished parts stay.
     """
-    for name, value in (("images_per_part", images_per_part), ("workers", 1 if workers is None else workers)):
-        check_count(name, value)
+    check_several("sources", sources)
+    check_count("images_per_part", images_per_part)
+    check_count("workers", 1 if workers is None else workers)
     if engine not in ENGINES:
         raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
-    folder = Path(folder)
-    texts = [os.fspath(source) for source in sources]
+    folder, texts = Path(folder), [os.fspath(source) for source in sources]
     settings = {
         "sources": [os.path.abspath(text) for text in texts],
         "image_column": image_column,

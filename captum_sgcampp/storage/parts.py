@@ -42,6 +42,17 @@ class Parts:
         finished = self.finished()
         return [number for number in range(self.count) if number not in finished]
 
+    def remove_doubled(self) -> None:
+        """Leaves one file of each part. Two runners make the same part where one was silent so long that the other took
+        it for dead, and their bytes may differ. All runners keep the one that `finished` gives."""
+        seen = set()
+        for path in sorted(self.folder.iterdir()):  # one listing: two runners never remove both files
+            match = _NAME.fullmatch(path.name)
+            if match and int(match[1]) in seen:
+                path.unlink(missing_ok=True)
+            elif match:
+                seen.add(int(match[1]))
+
     def write(self, number: int, save: Callable[[Path], object]) -> None:
         """Writes a part.
 

@@ -31,6 +31,7 @@ def finish_parts(
                 _report(parts, progress)
                 time.sleep(PAUSE)
         remove_unfinished(parts.folder)
+        parts.remove_doubled()
         _report(parts, progress)
 
 
@@ -63,6 +64,10 @@ def _made(
         if number in parts.finished():  # by another runner, since the parts were listed
             return False
         parts.write(number, lambda path: write(number, path))
+    except FileNotFoundError:  # a runner that took this one for dead has finished, and removed what was unfinished
+        if number not in parts.finished():
+            raise
+        return False
     finally:
         claims.release(number)
     _report(parts, progress)

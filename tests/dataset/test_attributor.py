@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -250,3 +251,9 @@ def test_images_may_be_divided_by_their_own_deviation(factory: str, pictures: li
     black = Image.new("RGB", (40, 32))
     errors = attributor({"image": [pictures[0], black]})["error"]
     assert errors[0] is None and "NaN" in errors[1] and attributor.map_size()
+
+
+@pytest.mark.parametrize("name, text", [("targets", "12"), ("layers", "02"), ("methods", "grad-cam++")])
+def test_one_text_is_not_taken_letter_by_letter(name: str, text: str, factory: str) -> None:
+    with pytest.raises(TypeError, match=rf"{name}: expected a list or tuple, found the text '{re.escape(text)}'"):
+        Attributor(model_factory=factory, **{name: text})
