@@ -142,6 +142,7 @@ class Attributor:
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.classifier.model.to(self.device, memory_format=self._memory_format)  # type: ignore[call-overload]
         example = self._example(96, 64)
+        self._usual_shape = example.shape
         network = self.classifier.model
         chosen = [fitting_layer(network, name, example) for name in layers] or [chosen_layer(network, example)]
         self.plan = Plan(self.classifier, tuple(chosen), Targets(self.classifier, tuple(targets)), self.options)
@@ -245,6 +246,8 @@ class Attributor:
             return self._padded(images)
         except Exception as error:
             _raise_if_lasting(error)
+            if images[0].inputs is not None and images[0].inputs.shape == self._usual_shape:
+                _raise_if_memory_lacks(error, self.options.images_at_once)
             if len(images) == 1:
                 return [[{"error": _reason(error)}]]
         return [rows for image in images for rows in self._explained([image])]
@@ -302,6 +305,14 @@ def _reason(error: Exception) -> str:
     """One line, as in a traceback."""
     text = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()  # Arrow takes no other
     return " ".join(text.split())
+
+
+def _raise_if_memory_lacks(error: Exception, images_at_once: int) -> None:
+    """Raise what would make a row with an error of every image, since each needs as much memory."""
+    kinds = (MemoryError, torch.cuda.OutOfMemoryError)
+    if isinstance(error, kinds) or isinstance(error.__cause__, kinds) or "can't allocate memory" in str(error):
+        found = f"batch_size: expected images that fit into memory, found {images_at_once} at once"
+        raise RuntimeError(f"{found} ({_reason(error)})") from error
 
 
 def _raise_if_lasting(error: Exception) -> None:

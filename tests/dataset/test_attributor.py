@@ -257,3 +257,22 @@ def test_images_may_be_divided_by_their_own_deviation(factory: str, pictures: li
 def test_one_text_is_not_taken_letter_by_letter(name: str, text: str, factory: str) -> None:
     with pytest.raises(TypeError, match=rf"{name}: expected a list or tuple, found the text '{re.escape(text)}'"):
         Attributor(model_factory=factory, **{name: text})
+
+
+@pytest.mark.parametrize(
+    "error", [torch.cuda.OutOfMemoryError("out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_batch_too_large_for_the_memory_ends_the_run(
+    error: Exception, factory: str, pictures: list[Image.Image]
+) -> None:
+    attributor = Attributor(model_factory=factory, methods=("grad-cam++",), batch_size=3)
+
+    def fail(module: torch.nn.Module, args: tuple[torch.Tensor]) -> None:
+        if len(args[0]) >= 3:
+            raise error
+
+    attributor.classifier.model.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="batch_size: expected images that fit into memory, found 3"):
+        attributor({"image": pictures[:4]})
+    large = torch.zeros(3, 64, 64)  # an image of unusual size fails alone
+    assert "memory" in attributor({"image": [large]})["error"][0]
