@@ -44,6 +44,12 @@ def check_count(argument: str, value: object, least: int = 1) -> int:
     return int(value)
 
 
+def check_several(argument: str, value: object) -> None:
+    """Several values, not one text, which would be taken letter by letter."""
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{argument}: expected a list or tuple, found the text {value!r}")
+
+
 def check_positive(argument: str, value: object) -> None:
     """A finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, Real):

@@ -83,7 +83,13 @@ def _add_map_arguments(parser: argparse.ArgumentParser) -> None:
     add("--nt-samples", type=count_or_auto, default=25, metavar="N", help="noisy samples, or auto (default: 25)")
     add("--noise-level", type=level, default=0.15, metavar="F", help="sigma as a share of the range (default: 0.15)")
     add("--seed", type=whole(0, 2**63 - 1), default=0, metavar="S", help="seed of the noise (default: 0)")
-    add("--batch-size", type=count, default=8, metavar="N", help="images in one explanation (default: 8)")
+    add(
+        "--batch-size",
+        type=count,
+        default=1,
+        metavar="N",
+        help="images in one explanation (default: 1; more are faster on GPUs)",
+    )
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from captum_sgcampp.checks import check_several
 from captum_sgcampp.dataset.columns import Row, arrays, joined
 from captum_sgcampp.dataset.explain import Plan, explained_rows
 from captum_sgcampp.dataset.options import Options
 from captum_sgcampp.dataset.targets import Targets
 from captum_sgcampp.vision.classifiers import Classifier, usable_device
-from captum_sgcampp.vision.failures import is_lasting, reason
+from captum_sgcampp.vision.failures import is_lasting, is_of_memory, reason
 from captum_sgcampp.vision.identity import example_picture, model_identity
 from captum_sgcampp.vision.images import decode_image, read_image
 from captum_sgcampp.vision.layer_choice import chosen_layer, fitting_layer
@@ -56,7 +57,8 @@ class Attributor:
     `torch.utils.data.DataLoader` and a plain loop can use it alike.
 
     An image that cannot be read or explained gives one row whose column `error` says why. The others are not disturbed.
-    The maps of an image are the same bits whatever else is in the batch, on one machine with one number of threads.
+    The maps of an image are the same bits whatever else is in the batch, on one machine with one number of threads, as
+    long as `batch_size` is 1.
 
     Args:
 
@@ -134,12 +136,15 @@ class Attributor:
         channels_last: bool = False,
         **options: Any,
     ) -> None:
+        check_several("layers", layers)
+        check_several("targets", targets)
         self.options = Options(**options)
         self.device = usable_device(device)
         self.classifier = _classifier(model, weights, model_factory)
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.classifier.model.to(self.device, memory_format=self._memory_format)  # type: ignore[call-overload]
         example = self._example(96, 64)
+        self._usual_shape = example.shape
         network = self.classifier.model
         chosen = [fitting_layer(network, name, example) for name in layers] or [chosen_layer(network, example)]
         self.plan = Plan(self.classifier, tuple(chosen), Targets(self.classifier, tuple(targets)), self.options)
@@ -244,8 +249,8 @@ class Attributor:
         try:
             return self._padded(images)
         except Exception as error:
-            if is_lasting(error):
-                raise
+            usual = images[0].inputs is not None and images[0].inputs.shape == self._usual_shape
+            _raise_if_lasting(error, usual, self.options.images_at_once)
             if len(images) == 1:
                 return [[{"error": reason(error)}]]
         return [rows for image in images for rows in self._explained([image])]
@@ -297,3 +302,12 @@ def _of_equal_shape(images: Sequence[Prepared]) -> list[list[int]]:
         if image.inputs is not None:
             groups.setdefault((image.inputs.shape, image.inputs.dtype), []).append(number)
     return list(groups.values())
+
+
+def _raise_if_lasting(error: Exception, usual: bool, images_at_once: int) -> None:
+    """Raise what would make a row with an error of every further image, as memory for images of the usual size."""
+    if is_of_memory(error) and usual:
+        found = f"batch_size: expected images that fit into memory, found {images_at_once} at once"
+        raise RuntimeError(f"{found} ({reason(error)})") from error
+    if is_lasting(error) and not is_of_memory(error):
+        raise error

@@ -80,8 +80,10 @@ class MapFiles(Dataset[dict[str, Any]]):
                 None: as they are.
 
         Raises:
-            ValueError: a row without a map, or maps of different sizes.
+            ValueError: a row without a map, maps of different sizes, or another word than `"input"`.
         """
+        if isinstance(size, str) and size != "input":
+            raise ValueError(f"size: expected height and width, 'input' or None, found {size!r}")
         found = [_sized(self[row], row, size) for row in (self._without_errors() if rows is None else rows)]
         sizes = sorted({tuple(one.shape[1:]) for one in found})
         if len(sizes) > 1:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 import torch
 
-from captum_sgcampp.checks import check_count
+from captum_sgcampp.checks import check_count, check_several
 from captum_sgcampp.dataset.attributor import Attributor, Prepared
 from captum_sgcampp.dataset.columns import Row, schema, table
 from captum_sgcampp.dataset.items import Item, items_of_part, write_items
@@ -81,9 +81,9 @@ def attribute_dataset(
         ImportError: the engine is Ray, which is not installed.
         RuntimeError: processes or nodes ended, or a part failed on a node of Ray. Finished parts stay.
     """
+    check_several("sources", sources)
     _check(engine, images_per_part=images_per_part, workers=workers, threads=threads)
-    folder = Path(folder)
-    texts = [os.fspath(source) for source in sources]
+    folder, texts = Path(folder), [os.fspath(source) for source in sources]
     settings = {
         "sources": [os.path.abspath(text) for text in texts],
         "image_column": image_column,

@@ -64,11 +64,13 @@ class Parts:
             save(unfinished)
 
     def remove_surplus(self) -> None:
-        """Removes all but one file of each part: two runners may have written the same part with different bytes."""
-        kept = set(self.finished().values())
-        for _, name in self._listed():
-            if self.folder / name not in kept:
+        """Leaves one file of each part. Two runners make the same part where one was silent so long that the other took
+        it for dead, and their bytes may differ. All runners keep the one that `finished` gives."""
+        seen = set()
+        for number, name in self._listed():  # one listing: two runners never remove both files
+            if number in seen:
                 (self.folder / name).unlink(missing_ok=True)
+            seen.add(number)
 
 
 def checked(path: Path) -> Path:

@@ -61,6 +61,9 @@ def _made(number: int, parts: Parts, claims: Claims, write: Callable[[int, Path]
     try:
         if number not in parts.finished():
             parts.write(number, lambda path: write(number, path))
+    except FileNotFoundError:  # a runner that took this one for dead has finished, and removed what was unfinished
+        if number not in parts.finished():
+            raise
     finally:
         claims.release(number)
     return True

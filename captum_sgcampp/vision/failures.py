@@ -21,17 +21,16 @@ def reason(error: Exception) -> str:
     return printable(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
+def is_of_memory(error: Exception) -> bool:
+    """Whether memory did not suffice, also where an explanation says it, which names the argument."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or isinstance(error.__cause__, kinds) or "can't allocate memory" in str(error)
+
+
 def is_lasting(error: Exception) -> bool:
     """Whether it would come with every further image: memory that is full, a device or a disk that broke, a package or
     a data set that is missing."""
     if isinstance(error, OSError):
         return error.errno not in _OF_ONE_FILE
-    broken = (
-        LastingError,
-        MemoryError,
-        ImportError,
-        torch.OutOfMemoryError,
-        getattr(torch, "AcceleratorError", MemoryError),
-    )
-    of_memory = isinstance(error.__cause__, torch.OutOfMemoryError)  # of an explanation, which names the argument
-    return isinstance(error, broken) or of_memory or "CUDA error" in str(error)
+    broken = (LastingError, ImportError, getattr(torch, "AcceleratorError", LastingError))
+    return isinstance(error, broken) or is_of_memory(error) or "CUDA error" in str(error)

@@ -222,3 +222,14 @@ def test_a_run_does_not_go_on_without_its_source(folder: Path, tmp_path: Path, f
         attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)
     (tmp_path / "elsewhere").rename(folder)
     attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)
+
+
+def test_one_source_is_not_taken_letter_by_letter(tmp_path: Path, factory: str) -> None:
+    with pytest.raises(TypeError, match="sources: expected a list or tuple, found the text"):
+        attribute_dataset("./images", tmp_path / "out", model_factory=factory)
+
+
+def test_another_word_for_a_size_is_refused(folder: Path, tmp_path: Path, factory: str) -> None:
+    attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)
+    with pytest.raises(ValueError, match=r"size: expected .* found 'inputs'"):
+        dataset.open(tmp_path / "out").maps(size="inputs")

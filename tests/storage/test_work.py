@@ -13,7 +13,7 @@ import pytest
 from captum_sgcampp.storage import claims as claims_module
 from captum_sgcampp.storage.claims import Claims
 from captum_sgcampp.storage.parts import Parts
-from captum_sgcampp.storage.work import finish_part
+from captum_sgcampp.storage.work import finish_part, finish_parts
 
 
 @pytest.fixture
@@ -60,3 +60,27 @@ def test_the_part_of_a_dead_machine_is_made_after_its_silence(
     began = time.monotonic()
     finish_part(1, parts, own, write)
     assert parts.finished()[1].read_text() == "part 1" and time.monotonic() - began > 0.9
+
+
+def test_a_runner_that_was_taken_for_dead_goes_on(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims_module, "SILENCE", -1.0)
+    with monkeypatch.context() as other:
+        other.setattr(claims_module, "machine", lambda: "another")
+        sleeper = Claims(tmp_path / "claims")
+
+    def sleep(number: int, path: Path) -> None:
+        write(number, path)
+        finish_parts(parts, Claims(tmp_path / "claims"), write)  # meanwhile, by a runner that sees no sign of life
+
+    finish_parts(parts, sleeper, sleep)
+    assert [path.read_text() for path in parts.finished().values()] == ["part 0", "part 1", "part 2"]
+
+
+def test_of_a_part_made_twice_one_file_is_left(parts: Parts, tmp_path: Path) -> None:
+    for text in ("of the one", "of the other"):
+        parts.write(1, lambda path, text=text: path.write_text(text))  # type: ignore[misc]
+    kept = parts.finished()[1]
+    finish_parts(parts, Claims(tmp_path / "claims"), write)
+    assert parts.finished()[1] == kept and len(list(parts.folder.iterdir())) == 3

@@ -18,6 +18,8 @@ from torch import Generator
 from captum_sgcampp import LayerSmoothGradCamPlusPlus
 from captum_sgcampp.dataset import Attributor, attribute_dataset
 
+BATCH = 8
+
 
 def main() -> None:
     """Print the seconds of both and the ratio of their images per second."""
@@ -33,7 +35,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     images = sorted(path for path in arguments.folder.iterdir() if path.is_file())[: arguments.limit]
     options: dict[str, Any] = {"model_factory": arguments.model_factory, "layers": (arguments.layer,)}
-    options["nt_samples"] = arguments.nt_samples
+    options |= {"nt_samples": arguments.nt_samples, "batch_size": BATCH}
     attributor = Attributor(**options)
     ratios = []
     for number in range(arguments.rounds + 1):
@@ -55,10 +57,10 @@ def bare_loop(attributor: Attributor, images: list[Path], arguments: argparse.Na
         targets = model(inputs).argmax(1).tolist()
     method = LayerSmoothGradCamPlusPlus(model, model.get_submodule(arguments.layer))
     start = time.perf_counter()
-    for first in range(0, len(inputs), 8):
+    for first in range(0, len(inputs), BATCH):
         method.attribute(
-            inputs[first : first + 8],
-            targets[first : first + 8],
+            inputs[first : first + BATCH],
+            targets[first : first + BATCH],
             relu_attributions=True,
             nt_samples=arguments.nt_samples,
             generator=Generator().manual_seed(0),
