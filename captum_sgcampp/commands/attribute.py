@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             threads=arguments.threads,
             overlays=arguments.overlays,
+            retry_errors=arguments.retry_errors,
             engine=arguments.engine,
             address=arguments.address,
             progress=_Progress(shown),

@@ -104,13 +104,14 @@ class MapFiles(Dataset[dict[str, Any]]):
 
     def error_count(self) -> int:
         """How many rows hold an error, from the footers of the parts alone."""
-        return sum(map(_error_count, self._parts))
+        return sum(map(error_count, self._parts))
 
     def _without_errors(self) -> list[int]:
         return [row for row, known in enumerate(self.table(["error"])["error"].is_null().to_pylist()) if known]
 
 
-def _error_count(path: Path) -> int:
+def error_count(path: Path) -> int:
+    """How many rows of a part hold an error, from its footer."""
     footer, column = pq.read_metadata(path), list(TYPES).index("error")
     groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
     return sum(group.num_rows - group.column(column).statistics.null_count for group in groups)

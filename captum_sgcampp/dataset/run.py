@@ -19,6 +19,7 @@ from captum_sgcampp.dataset.attributor import Attributor, Prepared
 from captum_sgcampp.dataset.columns import Row, schema, table
 from captum_sgcampp.dataset.items import Item, items_of_part, write_items
 from captum_sgcampp.dataset.overlays import save_overlays
+from captum_sgcampp.dataset.reader import error_count
 from captum_sgcampp.dataset.sources import listed, read_item
 from captum_sgcampp.dataset.targets import is_of_each_image
 from captum_sgcampp.storage.run_folder import RunFolder, check_items, existing_run, open_run
@@ -38,6 +39,7 @@ def attribute_dataset(
     workers: int | None = None,
     threads: int | None = None,
     overlays: bool = False,
+    retry_errors: bool = False,
     engine: Literal["plain", "ray"] = "plain",
     address: str | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -61,6 +63,8 @@ def attribute_dataset(
         threads (int, optional): Of torch in each process. The last bits of the maps depend on it.
                     Default: None, that of the run; for a new one torch's own, shared by the workers
         overlays (bool, optional): Whether to write a picture of every map into the folder `__overlays__`.
+                    Default: False
+        retry_errors (bool, optional): Whether parts with errors are made again, as after a network that was down.
                     Default: False
         engine (str, optional): Who distributes the work: `"plain"`, or `"ray"` for Ray Data, with `folder` and
                     `sources` on file systems that all nodes share. A run can go on with either, with the same bytes,
@@ -95,12 +99,12 @@ def attribute_dataset(
         from captum_sgcampp.dataset import ray_engine
 
         with ray_engine.connected(address):
-            run = _opened(folder, texts, settings | ray_engine.settings_of(arguments))
+            run = _opened(folder, texts, settings | ray_engine.settings_of(arguments), retry_errors)
             if run.parts.missing():
                 ray_engine.work_on_cluster(run, arguments, workers, _report(run, progress))
         return run
     attributor = Attributor(**arguments)
-    run = _opened(folder, texts, settings | attributor.settings())
+    run = _opened(folder, texts, settings | attributor.settings(), retry_errors)
     if not run.parts.missing():
         return run
     if workers in (None, 1):
@@ -118,11 +122,14 @@ def _check(engine: str, **counts: int | None) -> None:
         raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
 
 
-def _opened(folder: Path, sources: Sequence[str], settings: dict[str, Any]) -> RunFolder:
-    """The run, its images listed if it is new."""
+def _opened(folder: Path, sources: Sequence[str], settings: dict[str, Any], retry_errors: bool) -> RunFolder:
+    """The run, its images listed if it is new, and without its parts with errors if these are tried again."""
     target = next(filter(is_of_each_image, settings["targets"]), "")
     items = partial(listed, sources, settings["image_column"], target)
     run = open_run(folder, settings, lambda path: write_items(path, items(), settings["images_per_part"]))
+    for path in run.parts.finished().values() if retry_errors else ():
+        if error_count(path):
+            path.unlink()
     lost = [source for source in settings["sources"] if not os.path.exists(source)]
     if lost and run.parts.missing():  # else all that is missing would become rows with errors
         raise FileNotFoundError(f"SOURCE: expected {lost[0]}, as at the start of the run, found none")

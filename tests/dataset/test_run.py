@@ -94,6 +94,25 @@ def test_bad_images_are_rows_with_errors(folder: Path, tmp_path: Path, factory: 
         files.maps([0])
 
 
+def test_parts_with_errors_are_made_again_on_request(folder: Path, tmp_path: Path, factory: str) -> None:
+    attribute_dataset([folder], tmp_path / "whole", model_factory=factory, **OPTIONS)
+    image = folder / "b" / "01.png"
+    image.rename(tmp_path / "away.png")
+    (folder / "b" / "01.png").symlink_to(tmp_path / "away.png")
+    run = attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    run.parts.finished()[0].unlink()
+    (tmp_path / "away.png").rename(tmp_path / "lost.png")
+    run.parts.finished()[1].unlink()
+    attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)
+    assert dataset.open(tmp_path / "out").error_count() == 1
+    (tmp_path / "lost.png").rename(tmp_path / "away.png")
+    attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)
+    assert dataset.open(tmp_path / "out").error_count() == 1
+    attribute_dataset([folder], tmp_path / "out", model_factory=factory, retry_errors=True, **OPTIONS)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 def test_pyarrow_pandas_and_hugging_face_read_the_folder(folder: Path, tmp_path: Path, factory: str) -> None:
     pandas, datasets = pytest.importorskip("pandas"), pytest.importorskip("datasets")
     import pyarrow.dataset
