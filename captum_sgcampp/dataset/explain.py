@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import torch
 from torch import Generator, Tensor, nn
 
 from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
@@ -20,6 +19,7 @@ from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
 from captum_sgcampp.model.layout_checks import ReshapeTransform
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.grad_cam import grad_cam
+from captum_sgcampp.vision.identity import device_name
 from captum_sgcampp.vision.layer_choice import ChosenLayer
 
 
@@ -196,8 +196,3 @@ def _noise(options: Options, statistics: SamplingStatistics | None, number: int)
         return {}
     names = ("nt_samples", "standard_error", "effective_sample_size", "pole_share", "pole_weight_share")
     return {"noise_level": options.noise_level} | {name: getattr(statistics, name)[number].item() for name in names}
-
-
-def device_name(device: torch.device) -> str:
-    """The processor. CUDA's noise differs between kinds of devices."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from captum_sgcampp.dataset.attributor import Attributor
+from captum_sgcampp.dataset.one_part import READERS, write_part
 from captum_sgcampp.storage.run_folder import OWN, RunFolder, check_items, existing_run
 from captum_sgcampp.storage.work import finish_part
 
@@ -170,8 +171,6 @@ class PartMaker:
 
 def _maker(folder: Path, arguments: Mapping[str, Any]) -> Callable[[int, bool], object]:
     """The function that makes a part, for good settings of this node."""
-    from captum_sgcampp.dataset.run import READERS, write_part
-
     run = existing_run(folder)
     for source in run.settings["sources"]:
         if not os.path.exists(source):

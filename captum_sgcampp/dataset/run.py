@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow.parquet as pq
-import torch
-
 from captum_sgcampp.checks import check_count, check_several
-from captum_sgcampp.dataset.attributor import Attributor, Prepared
-from captum_sgcampp.dataset.columns import Row, schema, table
-from captum_sgcampp.dataset.items import Item, items_of_part, write_items
-from captum_sgcampp.dataset.overlays import save_overlays
+from captum_sgcampp.dataset.attributor import Attributor
+from captum_sgcampp.dataset.items import write_items
+from captum_sgcampp.dataset.one_part import READERS, write_part
 from captum_sgcampp.dataset.reader import error_count
-from captum_sgcampp.dataset.sources import listed, read_item
+from captum_sgcampp.dataset.sources import listed
 from captum_sgcampp.dataset.targets import is_of_each_image
-from captum_sgcampp.storage.run_folder import RunFolder, check_items, existing_run, open_run
+from captum_sgcampp.model.threads import computing_threads, share_of_threads
+from captum_sgcampp.storage.run_folder import RunFolder, check_items, existing_run, open_run, setting_of
 from captum_sgcampp.storage.work import finish_parts
 from captum_sgcampp.storage.workers import work_in_processes
 
-READERS, AHEAD = 2, 32  # threads that read images, and images that wait for the model at most
 ENGINES = ("plain", "ray")
 
 
@@ -92,7 +86,7 @@ def attribute_dataset(
         "sources": [os.path.abspath(text) for text in texts],
         "image_column": image_column,
         "images_per_part": images_per_part,
-        "threads": threads or _threads_of(folder) or max(1, torch.get_num_threads() // (workers or 1)),
+        "threads": threads or setting_of(folder, "threads") or share_of_threads(workers or 1),
         "overlays": overlays,
     }
     if engine == "ray":
@@ -140,13 +134,6 @@ def _report(run: RunFolder, progress: Callable[[int, int], object] | None) -> Ca
     return None if progress is None else lambda finished: progress(finished, run.parts.count)
 
 
-def _threads_of(folder: Path) -> int | None:
-    try:
-        return int(existing_run(folder).settings["threads"])
-    except (FileNotFoundError, NotADirectoryError, KeyError):  # or a run of another command
-        return None
-
-
 def work(folder: str, arguments: dict[str, Any]) -> None:
     """Makes missing parts of the run in a folder, in a process of its own. `arguments` are those of `Attributor`."""
     run, attributor = existing_run(Path(folder)), Attributor(**arguments)
@@ -166,51 +153,5 @@ def work_on(run: RunFolder, attributor: Attributor, progress: Callable[[int], ob
         OSError: a part cannot be written. The finished ones stay.
     """
     check_items(run)
-    with _threads(run.settings["threads"]), ThreadPoolExecutor(READERS) as executor:
+    with computing_threads(run.settings["threads"]), ThreadPoolExecutor(READERS) as executor:
         finish_parts(run.parts, run.claims(), partial(write_part, run, attributor, executor), progress)
-
-
-def write_part(run: RunFolder, attributor: Attributor, executor: Executor, number: int, path: Path) -> None:
-    """Explains the images of one part and writes their rows to `path`."""
-    map_size, overlays = run.settings["map_size"], run.settings["overlays"]
-    prepare = partial(_prepare, attributor, run.settings["image_column"], overlays)
-    prepared = in_advance(executor, prepare, items_of_part(run.items, number))
-    rows: list[Row] = []
-    for image, of_image in attributor.explain(prepared):
-        rows += [_of_size(row, map_size) for row in of_image]
-        if overlays and image.shown is not None:
-            save_overlays(run.folder, image.shown, of_image)
-    found = table(rows, schema(map_size, run.settings))
-    pq.write_table(found, path, compression="zstd", write_page_checksum=True)
-
-
-def in_advance(executor: Executor, function: Callable[[Item], Prepared], items: Iterable[Item]) -> Iterator[Prepared]:
-    """The results of a function, computed beside their use, a few before they are needed."""
-    remaining = iter(items)
-    waiting: list[Future[Prepared]] = [executor.submit(function, item) for item in islice(remaining, AHEAD)]
-    while waiting:
-        yield waiting.pop(0).result()
-        waiting += [executor.submit(function, item) for item in islice(remaining, 1)]
-
-
-def _prepare(attributor: Attributor, image_column: str, show: bool, item: Item) -> Prepared:
-    return attributor.prepare(item.name, partial(read_item, item, image_column), item.target, item.path, show)
-
-
-def _of_size(row: Row, map_size: int | None) -> Row:
-    """The row, or an error where its map does not fit into the column."""
-    if map_size is None or row.get("map") is None or len(row["map"]) == map_size:
-        return row
-    found = f"ValueError: map: expected {map_size} values as of the first image, found {row['height']} x {row['width']}"
-    return {name: row[name] for name in ("image", "path", "target", "layer", "method")} | {"error": found}
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """In the block torch computes with so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

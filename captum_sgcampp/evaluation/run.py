@@ -24,9 +24,10 @@ from captum_sgcampp.evaluation.rows import Measured, by_method, failed, read_row
 from captum_sgcampp.evaluation.settings import by_option, suited_settings
 from captum_sgcampp.evaluation.summary import Row, summarize, write_images, write_summary
 from captum_sgcampp.evaluation.targets import partners, with_targets
+from captum_sgcampp.model.threads import computing_threads, share_of_threads
 from captum_sgcampp.storage.atomic import written_whole
 from captum_sgcampp.storage.progress import progress
-from captum_sgcampp.storage.run_folder import OWN, RunFolder, check_items, existing_run, open_run
+from captum_sgcampp.storage.run_folder import OWN, RunFolder, check_items, open_run, setting_of
 from captum_sgcampp.storage.work import finish_parts
 from captum_sgcampp.storage.workers import work_in_processes
 from captum_sgcampp.vision.classifiers import Classifier
@@ -111,7 +112,7 @@ def open_evaluation(
         "--methods": [method.name for method in methods],
         **by_option(settings),
         "--channels-last": channels_last,
-        "--threads": threads or _threads_of(out) or max(1, torch.get_num_threads() // workers),
+        "--threads": threads or setting_of(out, "--threads") or share_of_threads(workers),
         **model_identity(classifier, cases.device),
     }
     run = open_run(out, fields, partial(_list, cases))
@@ -160,13 +161,6 @@ def _example(classifier: Classifier, cases: Cases) -> Tensor:
     return example
 
 
-def _threads_of(out: Path) -> int | None:
-    try:
-        return int(existing_run(out).settings["--threads"])
-    except (FileNotFoundError, NotADirectoryError, KeyError):
-        return None
-
-
 def _list(cases: Cases, path: Path) -> int:
     items = cases.items()
     write_items(path, items)
@@ -199,7 +193,7 @@ class Evaluation:
         if not self.run.parts.missing():
             return
         items = read_items(check_items(self.run))
-        with _threads(self.run.settings["--threads"]), self._progress() as report:
+        with computing_threads(self.run.settings["--threads"]), self._progress() as report:
             finish_parts(
                 self.run.parts, self.run.claims(), partial(self._write_part, self._measurer(items, strict)), report
             )
@@ -287,14 +281,3 @@ def chosen_reference(wanted: str | None, methods: Sequence[Method]) -> str:
     if not matches:
         raise ValueError(f"--reference: expected one of {', '.join(names)}, found {wanted!r}")
     return matches[0]
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """In the block torch computes with so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

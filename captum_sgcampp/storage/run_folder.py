@@ -79,6 +79,18 @@ def existing_run(folder: Path) -> RunFolder:
     return RunFolder(folder, fields["settings"], folder / OWN / fields["items"], Parts(folder, fields["parts"]))
 
 
+def setting_of(folder: Path, name: str) -> Any:
+    """A setting of the run in a folder. None: there is no run, or it has no such setting.
+
+    Raises:
+        ValueError: its settings are damaged.
+    """
+    try:
+        return existing_run(folder).settings.get(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def check_items(run: RunFolder) -> Path:
     """The list of items, whole.
 

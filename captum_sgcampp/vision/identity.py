@@ -53,8 +53,13 @@ def model_identity(classifier: Classifier, device: torch.device) -> dict[str, st
         "captum": version("captum"),
         "pillow": version("pillow"),  # decodes the images
         "pyarrow": version("pyarrow"),  # writes the parts
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": device_name(device),
     }
+
+
+def device_name(device: torch.device) -> str:
+    """The processor. CUDA's noise differs between kinds of devices."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def example_picture() -> Image.Image:

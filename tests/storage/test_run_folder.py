@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from captum_sgcampp.storage.run_folder import check_items, existing_run, open_run
+from captum_sgcampp.storage.run_folder import check_items, existing_run, open_run, setting_of
 
 SETTINGS = {"seed": 3, "layers": ("a", "b"), "model": "small"}
 
@@ -82,3 +82,11 @@ def test_damaged_items_are_noticed_by_name(tmp_path: Path) -> None:
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="expected a run"):
         existing_run(tmp_path)
+
+
+def test_a_setting_is_read_where_there_is_a_run(tmp_path: Path) -> None:
+    open_run(tmp_path / "out", SETTINGS, two_parts)
+    assert setting_of(tmp_path / "out", "seed") == 3 and setting_of(tmp_path / "out", "threads") is None
+    assert setting_of(tmp_path / "new", "seed") is None
+    (tmp_path / "file").touch()
+    assert setting_of(tmp_path / "file", "seed") is None
