@@ -3,7 +3,7 @@ together."""
 
 BUNDLED = "shapes"  # vision.classifiers
 DEFAULT_METHODS = ("grad-cam", "grad-cam++", "smooth-grad-cam++")
-EXPLAIN_METHODS = (*DEFAULT_METHODS, "two-sided-grad-cam++", "two-sided-smooth-grad-cam++")  # vision.explanations
+EXPLAIN_METHODS = (*DEFAULT_METHODS, "two-sided-grad-cam++", "two-sided-smooth-grad-cam++")  # vision.methods
 EVALUATE_METHODS = (  # evaluation.methods
     "grad-cam",
     "grad-cam++",

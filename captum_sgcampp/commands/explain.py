@@ -20,8 +20,6 @@ from captum_sgcampp.storage.printable import printable
 from captum_sgcampp.storage.progress import progress
 from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, usable_device
 from captum_sgcampp.vision.explanations import (
-    METHODS,
-    Noise,
     Results,
     Subject,
     classified,
@@ -30,6 +28,7 @@ from captum_sgcampp.vision.explanations import (
 )
 from captum_sgcampp.vision.images import ImageError, read_image
 from captum_sgcampp.vision.layer_choice import ChosenLayer, fitting_layer, layer_table, named_layer
+from captum_sgcampp.vision.methods import METHODS, Noise, is_smooth
 from captum_sgcampp.vision.model_factory import chosen_classifier
 from captum_sgcampp.vision.pictures import save_picture
 from captum_sgcampp.vision.places import Place, box_in_crop
@@ -206,7 +205,7 @@ def _layers(model: nn.Module, subject: Subject, arguments: argparse.Namespace) -
     """The layer that was named, or layers that suit the model, whose reasons are printed."""
     if arguments.layer is not None:
         return [fitting_layer(model, arguments.layer, subject.inputs)]
-    layers, reasons = suited_layers(model, subject, smooth=any("smooth" in method for method in arguments.method))
+    layers, reasons = suited_layers(model, subject, smooth=any(map(is_smooth, arguments.method)))
     for reason in reasons:
         print(f"layer: {reason}")
     return layers

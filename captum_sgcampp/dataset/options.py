@@ -7,9 +7,7 @@ from typing import Literal
 
 from captum_sgcampp.attr.options import NoiseArguments
 from captum_sgcampp.checks import check_count, check_flag, check_nonnegative, check_several
-
-SMOOTH = ("smooth-grad-cam++", "two-sided-smooth-grad-cam++")
-METHODS = ("grad-cam", "grad-cam++", "two-sided-grad-cam++", *SMOOTH)
+from captum_sgcampp.vision.methods import METHODS, Noise, is_smooth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +15,7 @@ class Options:
     """All that changes the maps of an image.
 
     Attributes:
-        methods: some of `METHODS`.
+        methods: some of `vision.methods.METHODS`.
         nt_samples, noise_level, tolerance, max_nt_samples: see `LayerSmoothGradCamPlusPlus.attribute`.
         seed: of the noise. The noise of a sample depends on it, on the sample's number and on the shape of the input
             alone, so it is the same for every image, in every batch, process and order.
@@ -57,4 +55,15 @@ class Options:
     def images_at_once(self) -> int:
         """Images in one explanation."""
         # When an image stops getting samples, the number of rows changes for the others.
-        return 1 if self.nt_samples == "auto" and set(SMOOTH) & set(self.methods) else self.batch_size
+        return 1 if self.nt_samples == "auto" and any(map(is_smooth, self.methods)) else self.batch_size
+
+    @property
+    def noise(self) -> Noise:
+        """Of the smooth methods."""
+        return Noise(
+            self.nt_samples,
+            self.noise_level,
+            self.seed,
+            tolerance=self.tolerance,
+            max_nt_samples=self.max_nt_samples,
+        )

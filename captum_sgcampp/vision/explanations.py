@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.grad_cam import grad_cam
 from captum_sgcampp.vision.layer_choice import ChosenLayer, chosen_layer, inner_layer, named_layer, noise_acts
+from captum_sgcampp.vision.methods import METHODS, Found, Noise, Selection, is_two_sided, maps_by
 
-METHODS = {
-    "grad-cam": "Grad-CAM",
-    "grad-cam++": "Grad-CAM++",
-    "smooth-grad-cam++": "Smooth Grad-CAM++",
-    "two-sided-grad-cam++": "Two-sided Grad-CAM++",
-    "two-sided-smooth-grad-cam++": "Two-sided Smooth Grad-CAM++",
-}
-TWO_SIDED = "two-sided-"
 # Maps (1, 1, h, w) by the method's title and the layer's name.
 Maps: TypeAlias = dict[tuple[str, str], Tensor]
-# The keywords `feature_maps` and `neurons` of `attribute`, as lists and slices, where something is selected.
-Selection: TypeAlias = Mapping[str, Any]
-# For every class and every layer, a map, and what its noisy samples tell.
-_Rows: TypeAlias = list[list[tuple[Tensor, SamplingStatistics | None]]]
 # Each class of a call holds its own sums of derivatives, 30 times the layer's size.
 MOST_CLASSES = 8
 # An effective sample size below this is hardly more than one sample.
@@ -55,16 +42,6 @@ class Subject:
     inputs: Tensor
     target: int
     label: str
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Of Smooth Grad-CAM++: see `LayerSmoothGradCamPlusPlus.attribute`."""
-
-    nt_samples: int | Literal["auto"]
-    noise_level: float
-    seed: int
-    show_progress: bool = False
 
 
 class Explained(NamedTuple):
@@ -184,22 +161,22 @@ class _Call:
     noise: Noise
     selection: Selection
 
-    @property
-    def two_sided(self) -> bool:
-        """Whether the weights come from gradients of both signs."""
-        return self.method.startswith(TWO_SIDED)
-
-    def maps(self, relu: bool) -> dict[tuple[int, str], tuple[Tensor, SamplingStatistics | None]]:
-        """The map of every class at every layer, by the class index and the layer's name, and its statistics."""
-        runs: dict[str, Callable[[bool], _Rows]] = {
-            "grad-cam": self._grad_cam,
-            "grad-cam++": self._grad_cam_plus_plus,
-            "smooth-grad-cam++": self._smooth,
-        }
-        run = runs[self.method.removeprefix(TWO_SIDED)]
+    def maps(self, relu: bool) -> dict[tuple[int, str], Found]:
+        """What every class gives at every layer, by the class index and the layer's name."""
+        modules = [named_layer(self.model, layer.name) for layer in self.layers]
         with warnings.catch_warnings():  # the note says it
             warnings.filterwarnings("ignore", message="layer: expected tokens that the score depends on")
-            rows = run(relu)
+            rows = maps_by(
+                self.method,
+                self.model,
+                modules,
+                self.inputs,
+                self.targets,
+                self.noise,
+                reshape_transform=self.layers[0].reshape_transform,
+                relu=relu,
+                selection=self.selection,
+            )
         return {
             (target, layer.name): one
             for target, row in zip(self.targets, rows, strict=True)
@@ -213,48 +190,8 @@ class _Call:
         ((before_relu, _),) = alone.maps(relu=False).values()
         if before_relu.any():
             return "all negative (the ReLU leaves nothing)"
-        both_signs = self.method == "grad-cam" or self.two_sided
+        both_signs = self.method == "grad-cam" or is_two_sided(self.method)
         return f"all zero (no {'' if both_signs else 'positive '}gradient)"
-
-    def _grad_cam(self, relu: bool) -> _Rows:
-        rows = grad_cam(
-            self.model,
-            self._modules(),
-            self.inputs,
-            self.targets,
-            reshape_transform=self.layers[0].reshape_transform,
-            relu_attributions=relu,
-            selection=self.selection,
-        )
-        return [[(maps, None) for maps in row] for row in rows]
-
-    def _grad_cam_plus_plus(self, relu: bool) -> _Rows:
-        method = LayerGradCamPlusPlus(self.model, self._modules(), reshape_transform=self.layers[0].reshape_transform)
-        rows: Any = method.attribute_targets(
-            self.inputs, self.targets, relu_attributions=relu, two_sided=self.two_sided, **self.selection
-        )
-        return [[(maps, None) for maps in row] for row in rows]
-
-    def _smooth(self, relu: bool) -> _Rows:
-        method = LayerSmoothGradCamPlusPlus(
-            self.model, self._modules(), reshape_transform=self.layers[0].reshape_transform
-        )
-        rows: Any = method.attribute_targets(
-            self.inputs,
-            self.targets,
-            relu_attributions=relu,
-            nt_samples=self.noise.nt_samples,
-            noise_level=self.noise.noise_level,
-            generator=torch.Generator().manual_seed(self.noise.seed),
-            show_progress=self.noise.show_progress,
-            return_statistics=True,
-            two_sided=self.two_sided,
-            **self.selection,
-        )
-        return [list(zip(maps, statistics, strict=True)) for maps, statistics in rows]
-
-    def _modules(self) -> list[nn.Module]:
-        return [named_layer(self.model, layer.name) for layer in self.layers]
 
 
 def _calls(

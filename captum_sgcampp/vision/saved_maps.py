@@ -14,8 +14,9 @@ import torch
 from captum_sgcampp._version import __version__
 from captum_sgcampp.storage.atomic import written_whole
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.explanations import Noise, Results, Subject
+from captum_sgcampp.vision.explanations import Results, Subject
 from captum_sgcampp.vision.identity import weights_digest
+from captum_sgcampp.vision.methods import Noise
 
 MANIFEST = "manifest.json"
 LONGEST_NAME = 100  # bytes

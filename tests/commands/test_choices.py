@@ -7,7 +7,7 @@ from captum_sgcampp.evaluation.measures import groups
 from captum_sgcampp.evaluation.methods import METHODS as EVALUATE_METHODS
 from captum_sgcampp.metrics.curves import BASELINES
 from captum_sgcampp.vision.classifiers import BUNDLED
-from captum_sgcampp.vision.explanations import METHODS as EXPLAIN_METHODS
+from captum_sgcampp.vision.methods import METHODS as EXPLAIN_METHODS
 
 
 def test_names_of_options_are_those_of_the_code() -> None:

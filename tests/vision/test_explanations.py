@@ -18,15 +18,14 @@ from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 from captum_sgcampp.attr.reshape_transforms import TokenGrid
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.explanations import (
-    METHODS,
     MOST_CLASSES,
-    Noise,
     Subject,
     classified,
     explained,
     suited_layers,
 )
 from captum_sgcampp.vision.layer_choice import ChosenLayer
+from captum_sgcampp.vision.methods import METHODS, Noise
 
 PICTURE = Image.new("RGB", (8, 8))
 NOISE = Noise(6, 0.2, seed=3)
