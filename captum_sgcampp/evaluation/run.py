@@ -26,7 +26,7 @@ from captum_sgcampp.evaluation.summary import Row, summarize, write_images, writ
 from captum_sgcampp.evaluation.targets import partners, with_targets
 from captum_sgcampp.model.threads import computing_threads, share_of_threads
 from captum_sgcampp.storage.atomic import written_whole
-from captum_sgcampp.storage.progress import progress
+from captum_sgcampp.storage.progress import progress_of_parts
 from captum_sgcampp.storage.run_folder import OWN, RunFolder, check_items, open_run, setting_of
 from captum_sgcampp.storage.work import finish_parts
 from captum_sgcampp.storage.workers import work_in_processes
@@ -220,15 +220,9 @@ class Evaluation:
     @contextmanager
     def _progress(self) -> Iterator[Callable[[int], None]]:
         """What tells the standard error the number of finished parts."""
-        done = len(self.run.parts.finished())
-        with progress(self.run.parts.count, "part", done=done) as advance:
-
-            def report(finished: int) -> None:
-                nonlocal done
-                advance(finished - done)
-                done = finished
-
-            yield report
+        with progress_of_parts() as tell:
+            tell(len(self.run.parts.finished()), self.run.parts.count)
+            yield lambda finished: tell(finished, self.run.parts.count)
 
     def report(self, reference: str, *, strict: bool = False) -> str:
         """Writes the results of a finished run. Returns the table."""

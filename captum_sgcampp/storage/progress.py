@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from tqdm import tqdm
 
@@ -36,6 +36,29 @@ def progress(total: int, unit: str, done: int = 0, bar: bool = True) -> Iterator
             yield shown.update
     else:
         yield _Lines(total, unit, done).advance
+
+
+@contextmanager
+def progress_of_parts() -> Iterator[Callable[[int, int], None]]:
+    """Context of a run, told on the standard error.
+
+    Returns:
+        A function that is called with the numbers of finished parts and of all parts. What is finished at the first
+        call does not count for the rate.
+    """
+    with ExitStack() as shown:
+        advance: Callable[[int], None] | None = None
+        done = 0
+
+        def tell(finished: int, parts: int) -> None:
+            nonlocal advance, done
+            if advance is None:
+                advance = shown.enter_context(progress(parts, "part", done=finished))
+            else:
+                advance(finished - done)
+            done = finished
+
+        yield tell
 
 
 class _Lines:
