@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from difflib import get_close_matches
 from numbers import Integral, Real
 
 import numpy as np
@@ -92,10 +90,3 @@ def check_flag(argument: str, value: object) -> None:
     """A bool."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{argument}: expected a bool, found {type(value).__name__} ({value!r})")
-
-
-def nearest(text: str, names: Iterable[str]) -> str:
-    """The end of a message about a name that is not known: ` (did you mean ...?)`, or nothing where none is near."""
-    by_lower = {name.lower(): name for name in names}
-    close = get_close_matches(text.lower(), by_lower, n=3, cutoff=0.6)
-    return f" (did you mean {', '.join(by_lower[name] for name in close)}?)" if close else ""

@@ -8,10 +8,9 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from captum_sgcampp.storage.printable import printable
+from captum_sgcampp.names import nearest, printable
 
 DONE, FAILURE, USAGE_ERROR, FILE_ERROR, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 EXIT_STATUS = (
@@ -38,9 +37,7 @@ class Parser(argparse.ArgumentParser):
 
 def unknown(name: str, known: Sequence[str]) -> str:
     """The end of a message about a name that is none of the known ones."""
-    near = get_close_matches(name.lower(), known, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"expected one of {', '.join(known)}, found {name!r}{hint}"
+    return f"expected one of {', '.join(known)}, found {name!r}{nearest(name, known, most=1)}"
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -144,7 +141,6 @@ def colormap(text: str) -> str:
     from matplotlib import colormaps  # only where the option is given: this takes a while
 
     if text not in colormaps:
-        near = get_close_matches(text.lower(), [*colormaps], n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = nearest(text, colormaps, most=1)
         raise argparse.ArgumentTypeError(f"expected a color map of matplotlib as viridis, found {text!r}{hint}")
     return text

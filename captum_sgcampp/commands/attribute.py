@@ -7,7 +7,7 @@ from pathlib import Path
 
 from captum_sgcampp import dataset
 from captum_sgcampp.commands.outputs import check_folder
-from captum_sgcampp.storage.printable import printable
+from captum_sgcampp.names import printable
 from captum_sgcampp.storage.progress import progress_of_parts
 
 

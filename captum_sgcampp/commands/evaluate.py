@@ -12,7 +12,7 @@ from captum_sgcampp.commands.outputs import check_folder
 from captum_sgcampp.evaluation.cases import Cases, ImageFolder, Scenes
 from captum_sgcampp.evaluation.methods import Method, chosen_methods
 from captum_sgcampp.evaluation.run import RESULTS, Evaluation, chosen_reference, open_evaluation
-from captum_sgcampp.storage.printable import printable
+from captum_sgcampp.names import printable
 from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, usable_device
 from captum_sgcampp.vision.model_factory import chosen_classifier
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from captum_sgcampp import LayerGradCamPlusPlus, box_to_neurons
 from captum_sgcampp.bundled import draw_scene
 from captum_sgcampp.commands.outputs import check_map_folder, check_pictures, page_paths
-from captum_sgcampp.storage.printable import printable
+from captum_sgcampp.names import printable
 from captum_sgcampp.storage.progress import progress
 from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, usable_device
 from captum_sgcampp.vision.explanations import (

@@ -20,7 +20,7 @@ from captum_sgcampp.commands.arguments import (
     Parser,
 )
 from captum_sgcampp.commands.terminal import Terminated, ended_at_once, robust_streams, terminable
-from captum_sgcampp.storage.printable import printable
+from captum_sgcampp.names import printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, NoReturn, TextIO, cast
 
-from captum_sgcampp.storage.printable import printable
+from captum_sgcampp.names import printable
 
 
 class Terminated(BaseException):

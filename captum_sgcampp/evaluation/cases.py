@@ -16,7 +16,7 @@ from torch import Tensor
 
 from captum_sgcampp.bundled import Scene, draw_scene
 from captum_sgcampp.evaluation.items import Item
-from captum_sgcampp.storage.printable import printable
+from captum_sgcampp.names import printable
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.images import SUFFIXES, ImageError, read_image
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from captum_sgcampp.bundled import CLASSES, load_shapes_vgg
 from captum_sgcampp.bundled.network import preprocess
 from captum_sgcampp.bundled.scenes import SIZE
-from captum_sgcampp.checks import nearest
+from captum_sgcampp.names import nearest
 from captum_sgcampp.vision.images import resizable_rgb, shown_crop
 from captum_sgcampp.vision.weights_files import fitted_model
 

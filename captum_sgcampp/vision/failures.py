@@ -6,7 +6,7 @@ import errno
 
 import torch
 
-from captum_sgcampp.storage.printable import printable
+from captum_sgcampp.names import printable
 
 # Of one file: it is gone, forbidden or a folder. Other errors of the system concern the disk or the process.
 _OF_ONE_FILE = (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)

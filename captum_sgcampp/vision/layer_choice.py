@@ -16,8 +16,8 @@ from torchvision.ops import Permute
 from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
 from captum_sgcampp.attr.reshape_transforms import TokenGrid
 from captum_sgcampp.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCamPlusPlus
-from captum_sgcampp.checks import nearest
 from captum_sgcampp.model.layout_checks import ReshapeTransform
+from captum_sgcampp.names import nearest
 from captum_sgcampp.vision.layer_families import layer_transform
 
 _NO_FEATURES = (

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from captum_sgcampp.checks import nearest
+from captum_sgcampp.names import nearest
 
 # Where training scripts keep the state dict, and what wrappers of the model put before its names.
 _HOLDERS = ("state_dict", "model_state_dict", "model", "model_ema")

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from torch import Tensor
 
-from captum_sgcampp.storage.printable import printable
+from captum_sgcampp.names import printable
 
 INCHES = 2.6  # side of a panel
 TITLE_SIZE = 9

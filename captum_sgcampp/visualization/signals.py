@@ -16,7 +16,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_sgcampp.storage.printable import printable
+from captum_sgcampp.names import printable
 from captum_sgcampp.visualization.arrays import Array, finite, interpolated
 from captum_sgcampp.visualization.colors import Colors, draw_color_bar
 from captum_sgcampp.visualization.panels import TITLE_SIZE, draw_title

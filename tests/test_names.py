@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from captum_sgcampp.storage.printable import printable
+from captum_sgcampp.names import printable
 
 
 @pytest.mark.parametrize("text", ["cat.jpg", "Ünï 图 кот ديك שלום ไก่", "$5 \\frac{1}", "🐱"])

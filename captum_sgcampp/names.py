@@ -1,6 +1,9 @@
-"""Names of any origin as text that terminals and pictures can show."""
+"""Names in messages: shown so that terminals and pictures can take them, and hints to the right one. Needs no torch."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -19,3 +22,10 @@ def printable(text: str, keep: str = "") -> str:
         café\n\x1b[31m
     """
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def nearest(text: str, names: Iterable[str], most: int = 3) -> str:
+    """The end of a message about a name that is not known: ` (did you mean ...?)`, or nothing where none is near."""
+    by_lower = {name.lower(): name for name in names}
+    close = get_close_matches(text.lower(), by_lower, n=most, cutoff=0.6)
+    return f" (did you mean {', '.join(by_lower[name] for name in close)}?)" if close else ""
