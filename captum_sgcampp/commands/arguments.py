@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
+from captum_sgcampp.commands.choices import BUNDLED
 from captum_sgcampp.names import nearest, printable
 
 DONE, FAILURE, USAGE_ERROR, FILE_ERROR, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
@@ -33,6 +35,25 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(action, unknown(value, list(action.choices)))
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which network: the options of all commands."""
+    add = parser.add_argument
+    add("--model", metavar="NAME", help=f"{BUNDLED} (bundled, default) or a torchvision model")
+    add(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="state dict, .safetensors or .pt (default: torchvision's own, downloaded)",
+    )
+    add(
+        "--model-factory",
+        metavar="WHERE:FUNCTION[=ARGUMENT]",
+        help="module or .py file, which is executed, and a function that gives a model of inputs (N, 3, 224, 224), "
+        "normalized as ImageNet, or a Classifier",
+    )
+    add("--device", default="cpu", help="torch device, as cuda (default: cpu)")
 
 
 def unknown(name: str, known: Sequence[str]) -> str:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from captum_sgcampp.commands.arguments import EXIT_STATUS, count, count_or_auto, level, whole
-from captum_sgcampp.commands.choices import BUNDLED, EXPLAIN_METHODS
+from captum_sgcampp.commands.arguments import EXIT_STATUS, add_model_arguments, count, count_or_auto, level, whole
+from captum_sgcampp.commands.choices import EXPLAIN_METHODS
 
 DESCRIPTION = """\
 Explain a whole data set: a map of every image, as rows of Parquet files that other tools read.
@@ -50,14 +50,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="results: a new folder, or that of the run to go on with",
     )
-    add("--model", metavar="NAME", help=f"{BUNDLED} (bundled, default) or a torchvision model")
-    add("--weights", type=Path, metavar="FILE", help="state dict, .safetensors or .pt (default: torchvision's own)")
-    add(
-        "--model-factory",
-        metavar="WHERE:FUNCTION[=ARGUMENT]",
-        help="module or .py file, which is executed, and a function of it that gives a model or a Classifier",
-    )
-    add("--device", default="cpu", help="torch device, as cuda (default: cpu)")
+    add_model_arguments(parser)
     add("--channels-last", action="store_true", help="model and images in torch's memory format channels_last")
 
 

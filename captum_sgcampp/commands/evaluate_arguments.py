@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from captum_sgcampp.commands.arguments import EXIT_STATUS, count, level, positive, whole
-from captum_sgcampp.commands.choices import BASELINES, BUNDLED, EVALUATE_METHODS, METRICS
+from captum_sgcampp.commands.arguments import EXIT_STATUS, add_model_arguments, count, level, positive, whole
+from captum_sgcampp.commands.choices import BASELINES, EVALUATE_METHODS, METRICS
 
 DESCRIPTION = """\
 Measure methods on many images: means with bootstrap intervals and paired tests, as a table, CSV and a figure.
@@ -49,15 +49,7 @@ def _add_case_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="a file's stem is its class number (default: the most probable class)",
     )
-    add("--model", metavar="NAME", help=f"{BUNDLED} (bundled, default) or a torchvision model")
-    add("--weights", type=Path, metavar="FILE", help="state dict of the torchvision model")
-    add(
-        "--model-factory",
-        metavar="WHERE:FUNCTION[=ARGUMENT]",
-        help="module or .py file, which is executed, and a function that gives a model of inputs (N, 3, 224, 224), "
-        "normalized as ImageNet, or a Classifier",
-    )
-    add("--device", default="cpu", help="torch device (default: cpu)")
+    add_model_arguments(parser)
     add(
         "--channels-last",
         action=argparse.BooleanOptionalAction,

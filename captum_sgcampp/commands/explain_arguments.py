@@ -8,6 +8,7 @@ from typing import Any
 
 from captum_sgcampp.commands.arguments import (
     EXIT_STATUS,
+    add_model_arguments,
     box,
     colormap,
     count_or_auto,
@@ -17,7 +18,7 @@ from captum_sgcampp.commands.arguments import (
     target,
     whole,
 )
-from captum_sgcampp.commands.choices import BUNDLED, DEFAULT_METHODS, EXPLAIN_METHODS
+from captum_sgcampp.commands.choices import DEFAULT_METHODS, EXPLAIN_METHODS
 
 DESCRIPTION = """\
 Explain what an image classifier sees: the image, Grad-CAM, Grad-CAM++ and Smooth Grad-CAM++ side by side.
@@ -52,19 +53,7 @@ def add_to(commands: Any) -> None:
 
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files (default: a bundled scene)")
-    parser.add_argument("--model", metavar="NAME", help=f"{BUNDLED} (bundled, default) or a torchvision model")
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FILE",
-        help="state dict, .safetensors or .pt (default: torchvision's own, downloaded)",
-    )
-    parser.add_argument(
-        "--model-factory",
-        metavar="WHERE:FUNCTION[=ARGUMENT]",
-        help="module or .py file, which is executed, and a function that gives a model of inputs (N, 3, 224, 224), "
-        "normalized as ImageNet, or a Classifier",
-    )
+    add_model_arguments(parser)
     parser.add_argument(
         "--layer", metavar="NAME", help="module to explain, as layer4 or features.9 (default: the deepest one)"
     )
@@ -78,7 +67,6 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CLASS",
         help="class numbers or names, or top or top:K for the most probable (default: top)",
     )
-    parser.add_argument("--device", default="cpu", help="torch device, as cuda (default: cpu)")
 
 
 def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
