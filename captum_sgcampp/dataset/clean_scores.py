@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_sgcampp.model.clean_rows import is_clean
+
 
 class ChosenScores(nn.Module):
     """A model whose outputs are the scores of a few classes, chosen by its scores for the clean images.
@@ -16,7 +18,6 @@ class ChosenScores(nn.Module):
 
     Args:
         model: from images to logits, `(rows, classes)`.
-        examples: images in the batch, N. The rows of each follow one another, the clean one first in the first pass.
         choose: from the clean logits, `(N, classes)`, to the classes to explain, `(N, k)`.
 
     Attributes:
@@ -24,19 +25,19 @@ class ChosenScores(nn.Module):
         targets: the chosen classes, after the first pass.
     """
 
-    def __init__(self, model: nn.Module, examples: int, choose: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, model: nn.Module, choose: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.model = model
         self.training = model.training
         self.logits: Tensor | None = None
         self.targets: Tensor | None = None
-        self._examples, self._choose = examples, choose
+        self._choose = choose
 
     def forward(self, *args: Any) -> Tensor:
         """The scores of the chosen classes: `(rows, k)`."""
         scores: Tensor = self.model(*args)
         if self.targets is None:
-            self.logits = scores.detach().unflatten(0, (self._examples, -1))[:, 0]
+            self.logits = scores.detach()[is_clean(len(scores))]
             self.targets = self._choose(self.logits)
-        rows = self.targets.repeat_interleave(len(scores) // self._examples, 0)
+        rows = self.targets.repeat_interleave(len(scores) // len(self.targets), 0)
         return scores.gather(1, rows)

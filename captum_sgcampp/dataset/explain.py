@@ -50,7 +50,7 @@ def explained_rows(plan: Plan, inputs: Tensor, own: Sequence[int]) -> list[list[
     for method in plan.options.methods:
         for layers in _of_equal_transform(plan.layers):
             choose = partial(_chosen, plan, own, None if scores is None else scores.targets)
-            scores = ChosenScores(plan.classifier.model, len(inputs), choose)
+            scores = ChosenScores(plan.classifier.model, choose)
             rows = maps_by(
                 method,
                 scores,

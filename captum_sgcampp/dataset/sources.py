@@ -19,15 +19,17 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from captum_sgcampp.dataset.items import Item
+from captum_sgcampp.storage.checksums import stamp
 from captum_sgcampp.storage.run_folder import OWN
 from captum_sgcampp.vision.failures import LastingError
 from captum_sgcampp.vision.images import SUFFIXES, decode_image, read_image
 
 LISTS = (".txt", ".csv")
+STATE = "state.json"  # of a data set of Hugging Face
 
 
 def listed(sources: Sequence[str], image_column: str, target: str) -> Iterator[Item]:
-    """The images of all sources, one source after the other.
+    """The images of all sources, one source after the other. Files whose names begin with a dot are left out.
 
     Args:
         sources: folders (read with all that lies in them), image files, lists, `.parquet` and `.tar` files.
@@ -36,7 +38,7 @@ def listed(sources: Sequence[str], image_column: str, target: str) -> Iterator[I
             suffix). Something else: they bring none.
 
     Raises:
-        OSError, ValueError: a source is not there, or is none of these. Names that begin with a dot are left out.
+        OSError, ValueError: a source is not there, or is none of these.
     """
     for text in sources:
         path = Path(text)
@@ -57,7 +59,7 @@ def read_item(item: Item, image_column: str) -> Image.Image:
     Raises:
         OSError, ValueError: it cannot be read, or its file is not the one that was listed.
     """
-    if item.stamp != stamp(item.file):
+    if item.stamp != _stamp(item.file):
         text = f"SOURCE: expected {item.path} as it was when the run began, found a changed file"
         # Places in a changed table or archive hold other images, so no further one can be read.
         raise ValueError(text) if item.kind == "file" else LastingError(text)
@@ -65,7 +67,7 @@ def read_item(item: Item, image_column: str) -> Image.Image:
 
 
 def _of_folder(folder: Path, prefix: str, image_column: str, target: str) -> Iterator[Item]:
-    if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
+    if _is_saved_dataset(folder):
         yield from _of_saved_dataset(folder, prefix or f"{folder.name}/", image_column, target)
         return
     for path in _files(folder):
@@ -74,14 +76,13 @@ def _of_folder(folder: Path, prefix: str, image_column: str, target: str) -> Ite
 
 def _files(folder: Path) -> Iterator[Path]:
     """All files below, in the order of their names. A data set of Hugging Face counts as one: its folder."""
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    names = {entry.name for entry in entries}
-    if {"state.json", "dataset_info.json"} <= names:
+    if _is_saved_dataset(folder):
         yield folder
         return
-    if OWN in names:  # results of this package
+    if (folder / OWN).exists():  # results of this package
         return
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         if entry.name.startswith("."):  # also the resource forks of macOS
             continue
@@ -89,6 +90,10 @@ def _files(folder: Path) -> Iterator[Path]:
             yield from _files(Path(entry.path))
         elif entry.is_file() or not os.path.exists(entry.path):  # a link that leads nowhere is told, not lost
             yield Path(entry.path)
+
+
+def _is_saved_dataset(folder: Path) -> bool:
+    return (folder / STATE).is_file() and (folder / "dataset_info.json").is_file()
 
 
 def _is_above(link: str) -> bool:
@@ -111,7 +116,7 @@ def _of_file(path: Path, name: str, image_column: str, target: str, strict: bool
                 f"targets: expected sources with columns for {target!r}, found the image file {_text(path)}"
             )
         file = os.fsencode(path.absolute())
-        yield Item(name, _text(path), "file", file, target=_from_path(path, target), stamp=stamp(file))
+        yield Item(name, _text(path), "file", file, target=_from_path(path, target), stamp=_stamp(file))
 
 
 def _named(path: Path, items: Iterator[Item]) -> Iterator[Item]:
@@ -138,7 +143,7 @@ def _of_list(path: Path, prefix: str, target: str) -> Iterator[Item]:
             image = path.parent / row["path"]
             own = _maybe_text(row.get(column)) if column else _from_path(image, target)
             name = os.fsencode(image.absolute())
-            yield Item(prefix + _text(row["path"]), _text(image), "file", name, target=own, stamp=stamp(name))
+            yield Item(prefix + _text(row["path"]), _text(image), "file", name, target=own, stamp=_stamp(name))
 
 
 def _of_tar(path: Path, prefix: str, target: str) -> Iterator[Item]:
@@ -158,7 +163,7 @@ def _of_tar(path: Path, prefix: str, target: str) -> Iterator[Item]:
                 content = archive.extractfile(member)
                 texts[f"{folder}/{stem}"] = content.read(1000).decode(errors="replace").strip() if content else ""
         _check_end(path, archive)
-    of_file = stamp(os.fsencode(path))
+    of_file = _stamp(os.fsencode(path))
     for key, member in images:
         own = texts.get(key) if column else _from_path(Path(member.name), target)
         name, file = _text(member.name), os.fsencode(path.absolute())
@@ -175,7 +180,7 @@ def _check_end(path: Path, archive: tarfile.TarFile) -> None:
 
 def _of_parquet(path: Path, prefix: str, image_column: str, target: str) -> Iterator[Item]:
     column, file = _column_of(target), os.fsencode(path.absolute())
-    row, of_file = 0, stamp(file)
+    row, of_file = 0, _stamp(file)
     with pq.ParquetFile(path) as table:
         for needed in [image_column, *([column] if column else [])]:
             _check_column(path, needed, table.schema_arrow.names)
@@ -191,7 +196,7 @@ def _of_parquet(path: Path, prefix: str, image_column: str, target: str) -> Iter
 
 def _of_saved_dataset(folder: Path, prefix: str, image_column: str, target: str) -> Iterator[Item]:
     column, file = _column_of(target), os.fsencode(folder.absolute())
-    of_file = stamp(file)
+    of_file = _stamp(file)
     rows = _saved_dataset(file, of_file)
     for needed in [image_column, *([column] if column else [])]:
         _check_column(folder, needed, rows.column_names)
@@ -267,14 +272,13 @@ def _picture(value: Any, item: Item, folder: Path) -> Image.Image:
     raise ValueError(f"{item.name!r}: expected the bytes or the path of an image file, found {type(value).__name__}")
 
 
-def stamp(file: bytes) -> str:
-    """Size and time of a file; of a data set, of the file that says what it holds. Empty: there is none."""
-    path = os.path.join(file, b"state.json") if os.path.isdir(file) else file
+def _stamp(file: bytes) -> str:
+    """Of the file, or of the one that says what a data set holds. Empty: there is none."""
+    path = Path(os.fsdecode(file))
     try:
-        found = os.stat(path)
+        return stamp(path / STATE if path.is_dir() else path)
     except OSError:
         return ""
-    return f"{found.st_size}:{found.st_mtime_ns}"
 
 
 def _from_path(path: Path, target: str) -> str | None:

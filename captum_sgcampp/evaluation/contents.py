@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from captum_sgcampp.evaluation.cases import Cases
 from captum_sgcampp.evaluation.items import Item
-from captum_sgcampp.storage.checksums import file_digest
+from captum_sgcampp.storage.checksums import file_digest, stamp
 
 
 def content(files: Sequence[Path]) -> str | None:
@@ -20,10 +20,10 @@ def content(files: Sequence[Path]) -> str | None:
         return None
 
 
-def stamp(files: Sequence[Path]) -> str | None:
+def stamps(files: Sequence[Path]) -> str | None:
     """Sizes and times of the files. None: one is not there."""
     try:
-        return " ".join(f"{found.st_size}:{found.st_mtime_ns}" for found in (path.stat() for path in files))
+        return " ".join(map(stamp, files))
     except OSError:
         return None
 
@@ -42,7 +42,7 @@ def check_unchanged(rows: pa.Table, cases: Cases, items: Sequence[Item], part_of
     seen = {row["image"]: row for row in rows.select(["image", "content", "stamp"]).to_pylist()}
     for number, item in enumerate(items):
         files, row = cases.files(item), seen[item.name]
-        now = stamp(files)
+        now = stamps(files)
         if now is None or now == row["stamp"] or row["content"] is None:
             continue
         found = content(files)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from captum_sgcampp.evaluation.cases import Case, Cases
-from captum_sgcampp.evaluation.contents import content, stamp
+from captum_sgcampp.evaluation.contents import content, stamps
 from captum_sgcampp.evaluation.items import Item
 from captum_sgcampp.evaluation.measures import Bench, Shared, Trial, measure
 from captum_sgcampp.evaluation.methods import Method
@@ -43,7 +43,7 @@ class Measurer:
         """The rows of one image, one per layer and method."""
         item = self.items[index]
         files = self.cases.files(item)
-        blank = Record(item.name, "", "", stamp=stamp(files), content=content(files))
+        blank = Record(item.name, "", "", stamp=stamps(files), content=content(files))
         try:
             case = self.cases.load(item)
         except Exception as error:  # whatever decoders and the user's code raise

@@ -29,6 +29,16 @@ def file_digest(path: Path) -> str:
     return found.hexdigest()[:DIGITS]
 
 
+def stamp(path: Path) -> str:
+    """Size and time of a file: while they stay, so does its content.
+
+    Raises:
+        OSError: there is none.
+    """
+    found = path.stat()
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
 def json_digest(fields: Mapping[str, Any]) -> str:
     """Digest of what can be written as JSON, whatever the order of its names."""
     return digest(json.dumps(fields, sort_keys=True).encode())
