@@ -51,6 +51,22 @@ def test_an_error_leaves_what_was_there(write: Callable, tmp_path: Path) -> None
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("write", [written_whole, written_once])
+def test_the_content_is_on_the_disk_before_the_name(
+    write: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, fsync = [], os.fsync
+
+    def noted(descriptor: int) -> None:
+        there.append((tmp_path / "a.txt").exists())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with write(tmp_path / "a.txt") as unfinished:
+        unfinished.write_text("whole")
+    assert there == [False, True]  # of the file, then of its folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("write", [written_whole, written_once])
 def test_a_killed_process_leaves_what_was_there(write: Callable, tmp_path: Path) -> None:

@@ -84,3 +84,12 @@ def test_of_a_part_made_twice_one_file_is_left(parts: Parts, tmp_path: Path) -> 
     kept = parts.finished()[1]
     finish_parts(parts, Claims(tmp_path / "claims"), write)
     assert parts.finished()[1] == kept and len(list(parts.folder.iterdir())) == 3
+
+
+def test_a_finished_part_is_not_claimed_any_more(parts: Parts, tmp_path: Path) -> None:
+    held: list[list[str]] = []
+    own = Claims(tmp_path / "claims")
+    finish_parts(
+        parts, own, write, lambda finished: held.append([path.name for path in (tmp_path / "claims").iterdir()])
+    )
+    assert len(held) == 4 and not any(held)
