@@ -27,6 +27,7 @@ from captum_sgcampp.commands.main import main
 from captum_sgcampp.storage.run_folder import OWN, existing_run
 
 IMAGES, PER_PART, PATIENCE = 96, 8, 150  # seconds until a process counts as hanging
+SLOW = 0.1
 
 # `small=SECONDS` takes so long for every image. `small=FILE` fails where the file exists, and makes it.
 FACTORY = """
@@ -111,9 +112,9 @@ def cluster() -> Iterator[Any]:
     shutil.rmtree(sessions, ignore_errors=True)
 
 
-def command(work: Path, out: Path, *options: object, argument: str = "0.01") -> list[str]:
-    """The command of a run on Ray, by default a slow one."""
-    factory = f"{work / 'factory.py'}:small={argument}"
+def command(work: Path, out: Path, *options: object, seconds: object = 0) -> list[str]:
+    """The command of a run on Ray, whose network takes so long for every image."""
+    factory = f"{work / 'factory.py'}:small={seconds}"
     arguments = [work / "photos", "--out", out, "--model-factory", factory, "--nt-samples", 2, "--engine", "ray"]
     arguments += ["--images-per-part", PER_PART, "--threads", 1, *options]
     return [sys.executable, "-m", "captum_sgcampp", "attribute", *map(str, arguments)]
@@ -124,7 +125,11 @@ def finished(arguments: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def killed_when(arguments: list[str], ready: Callable[[], bool], log: Path) -> None:
-    """Runs a command, and kills it at a random moment soon after something is true."""
+    """
+    Runs a command, and kills it at a random moment soon after something is true.
+
+    The commands take `SLOW` seconds for an image, so that two actors have several seconds of work left then.
+    """
     with log.open("w") as file, subprocess.Popen(arguments, stdout=file, stderr=file) as process:
         try:
             until(ready, process, log)
@@ -163,10 +168,10 @@ def assert_as_plain(work: Path, folder: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_run_on_a_cluster_of_its_own_goes_on_and_says_little(work: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
-    folder, started = tmp_path / "maps", command(work, tmp_path / "maps")
-    killed_when(started, has_more_parts(folder), tmp_path / "log.txt")
+    folder = tmp_path / "maps"
+    killed_when(command(work, folder, seconds=SLOW), has_more_parts(folder), tmp_path / "log.txt")
     assert set(parts(folder)) < set(parts(work / "plain"))
-    done = finished(started)
+    done = finished(command(work, folder))
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{IMAGES} rows in {folder}, 0 of them errors\n"
     noise = [line for line in done.stderr.splitlines() if " of 12 parts" not in line]
@@ -177,7 +182,8 @@ def test_a_killed_run_on_a_cluster_of_its_own_goes_on_and_says_little(work: Path
 @pytest.mark.slow
 def test_a_plain_run_goes_on_where_the_driver_of_a_cluster_was_killed(work: Path, cluster: Any, tmp_path: Path) -> None:
     folder = tmp_path / "maps"
-    killed_when(command(work, folder, "--address", cluster.address), has_more_parts(folder), tmp_path / "log.txt")
+    started = command(work, folder, "--address", cluster.address, seconds=SLOW)
+    killed_when(started, has_more_parts(folder), tmp_path / "log.txt")
     assert set(parts(folder)) < set(parts(work / "plain"))
     plain_run(work, folder)  # beside actors that may live for another moment
     assert_as_plain(work, folder)
@@ -198,7 +204,7 @@ def test_an_error_on_a_node_ends_the_run_and_finished_parts_stay(work: Path, clu
     folder = shutil.copytree(work / "plain", tmp_path / "maps")
     next(folder.glob("part-000003*")).unlink()
     once = str(tmp_path / "once")  # the driver makes a model, actors cannot
-    done = finished(command(work, folder, "--address", cluster.address, "--workers", 1, argument=once))
+    done = finished(command(work, folder, "--address", cluster.address, "--workers", 1, seconds=once))
     assert done.returncode == 1
     message = done.stderr.splitlines()[-1]
     assert "error: --engine ray: part 3: ValueError: --model-factory: expected a model from small" in message
@@ -212,7 +218,7 @@ def test_a_pipeline_of_ray_that_was_killed_has_the_rows_of_a_plain_run(
     datasets, pandas = pytest.importorskip("datasets"), pytest.importorskip("pandas")
     script, maps = tmp_path / "pipeline.py", tmp_path / "maps"
     script.write_text(PIPELINE)
-    factory = f"{work / 'factory.py'}:small=0.05"
+    factory = f"{work / 'factory.py'}:small={SLOW}"
     started = [sys.executable, str(script), cluster.address, str(work / "photos"), factory, str(tmp_path)]
     killed_when(started, lambda: bool(list(maps.glob("*.parquet"))), tmp_path / "log.txt")
     assert 0 < pq.read_table(maps).num_rows < IMAGES
@@ -232,7 +238,7 @@ def test_a_pipeline_of_ray_that_was_killed_has_the_rows_of_a_plain_run(
 def test_a_node_killed_in_the_middle_is_replaced(work: Path, cluster: Any, tmp_path: Path) -> None:
     folder, log = tmp_path / "maps", tmp_path / "log.txt"
     node = cluster.add_node(num_cpus=2)
-    started = command(work, folder, "--address", cluster.address, "--workers", 4, argument="0.1")
+    started = command(work, folder, "--address", cluster.address, "--workers", 4, seconds=SLOW)
     with log.open("w") as file, subprocess.Popen(started, stdout=file, stderr=file) as process:
         try:
             until(lambda: works_at(folder, node), process, log)
