@@ -14,7 +14,6 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 import torch
 
 from captum_sgcampp.dataset.attributor import Attributor
-from captum_sgcampp.dataset.one_part import READERS, write_part
+from captum_sgcampp.dataset.one_part import readers, write_part
 from captum_sgcampp.storage.run_folder import OWN, RunFolder, check_items, existing_run
 from captum_sgcampp.storage.work import finish_part
 
@@ -178,7 +177,7 @@ def _maker(folder: Path, arguments: Mapping[str, Any]) -> Callable[[int, bool], 
     attributor = Attributor(**arguments)
     run.check({**run.settings, **attributor.settings()})
     torch.set_num_threads(run.settings["threads"])
-    write = partial(write_part, run, attributor, ThreadPoolExecutor(READERS))
+    write = partial(write_part, run, attributor, readers())
     return lambda number, wait: finish_part(number, run.parts, run.claims(), write, wait)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from captum_sgcampp.checks import check_count, check_several
 from captum_sgcampp.dataset.attributor import Attributor
 from captum_sgcampp.dataset.items import write_items
-from captum_sgcampp.dataset.one_part import READERS, write_part
+from captum_sgcampp.dataset.one_part import readers, write_part
 from captum_sgcampp.dataset.reader import error_count
 from captum_sgcampp.dataset.sources import listed
 from captum_sgcampp.dataset.targets import is_of_each_image
@@ -153,5 +152,5 @@ def work_on(run: RunFolder, attributor: Attributor, progress: Callable[[int], ob
         OSError: a part cannot be written. The finished ones stay.
     """
     check_items(run)
-    with computing_threads(run.settings["threads"]), ThreadPoolExecutor(READERS) as executor:
+    with computing_threads(run.settings["threads"]), readers() as executor:
         finish_parts(run.parts, run.claims(), partial(write_part, run, attributor, executor), progress)

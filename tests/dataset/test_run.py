@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from captum_sgcampp import dataset
@@ -45,6 +46,23 @@ def test_rows_are_those_of_the_attributor(folder: Path, tmp_path: Path, factory:
         assert row["image"] == path.relative_to(folder).as_posix() and row["path"] == str(path)
         assert row["target"] == expected["target"][number] and row["device"] == "cpu"
         np.testing.assert_array_equal(row["map"].flatten(), expected["map"][number])
+
+
+def test_images_are_prepared_by_single_threads_and_the_model_has_all(
+    folder: Path, tmp_path: Path, factory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, set[int]] = {"prepare": set(), "explain": set()}
+    for name, threads in seen.items():
+        original = getattr(Attributor, name)
+
+        def noted(*args: Any, original: Any = original, threads: set[int] = threads, **options: Any) -> Any:
+            threads.add(torch.get_num_threads())
+            return original(*args, **options)
+
+        monkeypatch.setattr(Attributor, name, noted)
+    before = torch.get_num_threads()
+    attribute_dataset([folder], tmp_path / "out", model_factory=factory, **(OPTIONS | {"threads": 2}))
+    assert seen == {"prepare": {1}, "explain": {2}} and torch.get_num_threads() == before
 
 
 def test_a_finished_run_reads_no_image_again(folder: Path, tmp_path: Path, factory: str) -> None:
