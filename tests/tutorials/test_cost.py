@@ -7,6 +7,7 @@ from pathlib import Path
 
 import data_sets
 import growth
+import many_images
 import memory
 import pytest
 import speed
@@ -128,3 +129,12 @@ def test_a_run_and_a_bare_loop_take_turns(
     data_sets.main()
     torch.set_num_threads(threads)
     assert capsys.readouterr().out.count("ratio") == 2
+
+
+@pytest.mark.slow
+def test_growth_of_runs_is_measured_and_tells_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    many_images.main(["growth", "--images", "3"])
+    count, milliseconds, peak, start = capsys.readouterr().out.splitlines()[-1].strip("| ").split(" | ")
+    assert count == "3" and float(milliseconds) < 60_000 and 100 < float(peak) < 5000 and float(start) > 0.1
+    with pytest.raises(RuntimeError, match=r"expected runs that end well, found exit codes \[[1-9]"):
+        many_images.seconds([many_images.sys.executable, "-c", "raise SystemExit(3)"])
