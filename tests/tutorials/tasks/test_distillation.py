@@ -33,6 +33,7 @@ def test_digits_are_learned_or_judged_and_never_both() -> None:
     assert not torch.equal(learned.labels, split(4)[0].labels)
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_result_and_leaves_the_random_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "TEACHER_EPOCHS", 1)
     monkeypatch.setattr(train, "EPOCHS", 1)
@@ -47,6 +48,7 @@ def test_one_seed_gives_one_result_and_leaves_the_random_state(monkeypatch: pyte
     assert train.errors(1, losses) != first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", train.METHODS)
 def test_a_student_learns_its_teachers_maps(method: str) -> None:
     learned, _ = split(0)
@@ -57,7 +59,7 @@ def test_a_student_learns_its_teachers_maps(method: str) -> None:
     for weight in (0.0, 1.0):
         student = train.train_student(learned, teacher, Loss(method, weight), seed=1, epochs=8)
         own = train.maps(student, method, learned.images, learned.labels, create_graph=True)
-        distance.append(float(explanation_loss(own, seen)))
+        distance.append(explanation_loss(own, seen).item())
     assert distance[1] < 0.5 * distance[0]
 
 
