@@ -39,6 +39,14 @@ def measure(count: int) -> str:
     return f"# Questions: {count} fresh scenes\n\nRight answers: {accuracies}.\n\n{_tables(found)}\n"
 
 
+def follows(network: Answerer, layer: str, method: str, scenes: Sequence[Scene]) -> float:
+    """How often the maps of a method follow the question: the mean over the scenes, 1/2 by chance."""
+    found: Found = defaultdict(list)
+    asked = [(scene, question) for scene in scenes for question in chosen(scene)]
+    _add(found, layer, method, asked, _maps(network, layer, METHODS[method], asked))
+    return float(np.mean(found[layer, method, "follows"]))
+
+
 def chosen(scene: Scene) -> list[Question]:
     """Questions whose answer some objects decide and others do not: of each kind up to two, about other objects."""
     result = []

@@ -1,0 +1,1 @@
+"""A real network for visual question answering, whose convolutions have no activation."""
