@@ -1,4 +1,4 @@
-"""The measurement of the network that reads words: the places of letters, the measures, and maps that are the papers'."""
+"""The network that reads words: the places of letters, the measures by hand, and maps that are the papers'."""
 
 from __future__ import annotations
 
