@@ -175,14 +175,18 @@ def test_a_box_is_another_where_the_first_lies_elsewhere(detector: Any, first: m
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("noise_level", [0.15, 0.3])
-def test_a_detected_box_points_to_its_object_and_no_map_is_empty(
-    detector: Any, first: measure.Boxes, noise_level: float
-) -> None:
-    maps = measure.maps_of_boxes(detector, lambda *a: measure.smooth(*a, noise_level=noise_level), first)
-    for scene, own, map_ in zip(first.scenes, first.objects, maps, strict=True):
-        found, area = (measure.shares(scene, own, x)["own"] for x in (map_, torch.ones_like(map_)))
-        assert found is not None and area is not None and found > area
+def test_two_sided_maps_of_a_box_point_to_its_object(detector: Any, first: measure.Boxes) -> None:
+    maps = measure.maps_of_boxes(detector, measure.METHODS_OF_BOXES["Smooth Grad-CAM++, two-sided"], first)
+    shares = [measure.shares(*parts)["own"] for parts in zip(first.scenes, first.objects, maps, strict=True)]
+    whole = torch.ones(128, 128)
+    areas = [measure.shares(*parts, whole)["own"] for parts in zip(first.scenes, first.objects, strict=True)]
+    assert sum(found > area for found, area in zip(shares, areas, strict=True)) >= 0.9 * len(maps)  # type: ignore[operator]
+
+
+@pytest.mark.slow
+def test_no_map_is_empty_where_noise_hides_the_objects(detector: Any, first: measure.Boxes) -> None:
+    maps = measure.maps_of_boxes(detector, lambda *a: measure.smooth(*a, noise_level=0.3), first)
+    assert maps.flatten(1).any(1).all()
 
 
 @pytest.mark.slow
