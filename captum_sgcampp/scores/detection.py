@@ -30,7 +30,8 @@ class DetectedBox(Wrapped):
     - **Torchvision** (Faster, Mask, Keypoint R-CNN, RetinaNet, FCOS, SSD, SSDlite): give the detector itself. `target`
       is a label as the detector returns it, and the scores are logits before softmax or sigmoid. Images are `(N, 3, H,
       W)` in [0, 1].
-    - **Hugging Face** (DETR and successors) and **Ultralytics**: give the network, whose output is recognized.
+    - **Hugging Face** (DETR and successors) and **Ultralytics** (YOLO, `YOLO(...).model` in evaluation mode): give the
+      network, whose output is recognized.
     - **Others**: give `predictions`.
 
     Where no prediction for the clean input overlaps enough, there is nothing to explain: an error names the best IoU.

@@ -28,15 +28,17 @@ class Predictions(NamedTuple):
 
 def yolo_predictions(output: Any, images: Tensor, classes: int | None = None) -> Predictions:
     r"""
-    Reads what the networks of Ultralytics return in evaluation mode: `(N, 4 + C, anchors)`, centers and sizes in pixels
-    and then probabilities, alone or first in a tuple. Logits are computed back from the probabilities.
+    Reads what the YOLO networks of Ultralytics return in evaluation mode: `(N, 4 + C, anchors)`, centers and sizes in
+    pixels and then probabilities, alone or first in a tuple, which may be nested. Logits are computed back from the
+    probabilities. Angles of turned boxes are not read. A network that selects its detections itself needs
+    `network.end2end = False` before.
 
     Args:
 
         output (Tensor or tuple): What the model returned.
         images (Tensor): Its input; not used.
         classes (int, optional): Number of classes where the output goes on (mask coefficients, key points, angles).
-                    Default: None, all rows but the first four
+                    Default: None, all rows but the first four. `DetectedBox` takes the number of the network's `names`
 
     Returns:
         *Predictions*
@@ -46,7 +48,7 @@ def yolo_predictions(output: Any, images: Tensor, classes: int | None = None) ->
         >>> yolo_predictions(torch.rand(2, 4 + 10, 21), torch.rand(2, 3, 32, 32)).logits.shape
         torch.Size([2, 21, 10])
     """
-    found = output[0] if isinstance(output, list | tuple) and output else output
+    found = _first(output)
     if not isinstance(found, Tensor) or found.dim() != 3 or found.shape[1] < 5:
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise ValueError(f"model: expected an output (N, 4 + classes, anchors), found {shape}")
@@ -57,10 +59,17 @@ def yolo_predictions(output: Any, images: Tensor, classes: int | None = None) ->
         raise ValueError(
             "model: expected probabilities in [0, 1] after the first four rows of (N, 4 + classes, anchors), found "
             f"{least:.3g} to {most:.3g}; give predictions=partial("
-            "yolo_predictions, classes=...) where the output goes on after the classes"
+            "yolo_predictions, classes=...) where the output goes on after the classes, and set end2end = False where "
+            "the network selects its detections"
         )
     logits = torch.logit(probabilities, eps=torch.finfo(found.dtype).eps)
     return Predictions(box_convert(found[..., :4], "cxcywh", "xyxy"), logits, probabilities.amax(2))
+
+
+def _first(output: Any) -> Any:
+    while isinstance(output, list | tuple) and output:
+        output = output[0]
+    return output
 
 
 def detr_predictions(output: Any, images: Tensor, *, no_object: bool) -> Predictions:
@@ -100,8 +109,8 @@ def _entry(output: Any, *names: str) -> Tensor:
 
 
 def recognized_predictions(model: Any, output: Any, images: Tensor) -> Predictions:
-    """By the form of the output; for DETR, the number of labels in the model's configuration tells whether there is a
-    class for no object."""
+    """By the form of the output. For DETR, the number of labels in the model's configuration tells whether there is a
+    class for no object; for YOLO, its names tell where the classes end."""
     if isinstance(output, Mapping) and "pred_boxes" in output and "logits" in output:
         labels = getattr(getattr(model, "config", None), "num_labels", None)
         if labels is not None:
@@ -110,9 +119,10 @@ def recognized_predictions(model: Any, output: Any, images: Tensor) -> Predictio
             "predictions: expected partial(detr_predictions, no_object=...) for a model without a configuration, found "
             "None"
         )
-    first = output[0] if isinstance(output, list | tuple) and output else output
+    first = _first(output)
     if isinstance(first, Tensor) and first.dim() == 3:
-        return yolo_predictions(output, images)
+        names = getattr(model, "names", None)  # of the classes, in networks of Ultralytics
+        return yolo_predictions(output, images, len(names) if isinstance(names, Mapping | list) else None)
     raise ValueError(
         "predictions: expected a function that reads the model's output, or a detector of torchvision itself, or an "
         f"output of Ultralytics or Hugging Face, found None and {type(output).__name__}"

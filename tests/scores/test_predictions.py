@@ -1,5 +1,5 @@
-"""Outputs in the forms of Ultralytics and Hugging Face are recognized and read. Stand-ins give them, and a small DETR
-of transformers where that is installed."""
+"""Outputs in the forms of Ultralytics and Hugging Face are recognized and read: of stand-ins, and of small models of
+transformers."""
 
 from __future__ import annotations
 
@@ -39,17 +39,21 @@ class Head(nn.Module):
 
 
 class Yolo(nn.Module):
-    """As `ultralytics.nn.tasks.DetectionModel` in evaluation mode: `(N, 4 + C, anchors)`, and what its layers gave."""
+    """As `ultralytics.nn.tasks.DetectionModel` in evaluation mode: `(N, 4 + C, anchors)`, and what its layers gave.
+    `more` rows follow: angles, or mask coefficients, which come with their prototypes in a tuple of their own."""
 
-    def __init__(self, alone: bool = False, more: int = 0) -> None:
+    def __init__(self, alone: bool = False, more: int = 0, nested: bool = False, named: bool = False) -> None:
         super().__init__()
-        self.head, self.alone, self.more = Head(), alone, more
+        self.head, self.alone, self.more, self.nested = Head(), alone, more, nested
+        if named:
+            self.names = {0: "bus", 1: "car", 2: "dog"}
 
     def forward(self, x: Tensor) -> Any:
         boxes, logits = self.head(x)
-        coefficients = boxes[..., :1].expand(-1, -1, self.more)
+        coefficients = boxes[..., :1].sigmoid().expand(-1, -1, self.more)
         found = torch.cat([boxes, logits.sigmoid(), coefficients], 2).mT
-        return found if self.alone else (found, {"feats": [found]})
+        first = (found, found.new_ones(len(x), self.more, 4, 4)) if self.nested else found
+        return first if self.alone else (first, {"feats": [found]})
 
 
 class Detr(nn.Module):
@@ -95,6 +99,13 @@ def test_ultralytics_with_mask_coefficients_after_the_classes() -> None:
     check_is_explained(DetectedBox(model, predictions=read), model.head, lambda z: z.sigmoid().amax(2))
 
 
+@pytest.mark.parametrize("nested", [True, False], ids=["masks", "angles"])
+def test_the_names_of_a_network_of_ultralytics_tell_where_its_classes_end(nested: bool) -> None:
+    """Also where what follows could be probabilities, as angles and coefficients in [0, 1] could."""
+    model = Yolo(more=2, nested=nested, named=True)
+    check_is_explained(DetectedBox(model), model.head, lambda z: z.sigmoid().amax(2))
+
+
 def test_hugging_face_with_a_class_for_no_object() -> None:
     model = Detr(no_object=True)
     confidence = lambda z: z.softmax(2)[..., :-1].amax(2)  # noqa: E731
@@ -137,32 +148,44 @@ def test_saturated_probabilities_have_finite_logits_and_the_right_gradient() -> 
     assert torch.allclose(g[0, 2:5], torch.ones(3), rtol=1e-2) and g.isfinite().all()
 
 
-@pytest.mark.slow
-def test_detr_of_transformers() -> None:
+def detr_of_transformers(family: str) -> nn.Module:
+    """A small one with random weights, for 4 labels."""
     transformers = pytest.importorskip("transformers", reason="needs transformers")
     sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
     parts = ("encoder_layers", "decoder_layers", "encoder_attention_heads", "decoder_attention_heads")
-    config = transformers.DetrConfig(
-        use_timm_backbone=False,
-        use_pretrained_backbone=False,
-        backbone_config=transformers.ResNetConfig(**sizes, out_features=["stage2"]),
-        d_model=16,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        num_queries=7,
-        num_labels=4,
-        **dict.fromkeys(parts, 1),
-    )
-    model, x = transformers.DetrForObjectDetection(config).eval(), torch.rand(2, 3, 32, 48)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = getattr(transformers, f"{family}Config")(
+            use_timm_backbone=False,
+            use_pretrained_backbone=False,
+            backbone_config=transformers.ResNetConfig(**sizes, out_features=["stage2"]),
+            d_model=16,
+            encoder_ffn_dim=16,
+            decoder_ffn_dim=16,
+            num_queries=7,
+            num_labels=4,
+            **dict.fromkeys(parts, 1),
+        )
+        return getattr(transformers, f"{family}ForObjectDetection")(config).eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family, no_object", [("Detr", True), ("ConditionalDetr", False)])
+def test_detectors_of_transformers(family: str, no_object: bool) -> None:
+    model, x = detr_of_transformers(family), torch.rand(2, 3, 32, 48)
     with torch.no_grad():
         output = model(x)
-    query = output.logits.softmax(2)[..., :-1].amax(2).argmax(1)
+    confidence = output.logits.softmax(2)[..., :-1] if no_object else output.logits.sigmoid()
+    query = confidence.amax(2).argmax(1)
     boxes = corners(output.pred_boxes[[0, 1], query] * torch.tensor([48, 32, 48, 32]))
+    assert output.logits.shape[2] == 4 + no_object
     layer = next(module for name, module in model.named_modules() if name.endswith("encoder.stages.1"))
     found = LayerGradCamPlusPlus(DetectedBox(model), layer).attribute(x, 2, boxes)
     raw = OutputEntry(model, "logits")
     wanted = LayerGradCamPlusPlus(lambda x: raw(x)[[0, 1], query], layer).attribute(x, 2)
     assert wanted.any() and close(found, wanted)
+    with pytest.raises(TypeError, match=rf"found {family}ObjectDetectionOutput; .*DetectedBox\(model\)"):
+        LayerGradCamPlusPlus(model, layer).attribute(x, 2)
 
 
 def read_yolo(output: Any) -> Any:
@@ -176,7 +199,8 @@ MISTAKES: list[Mistake] = [
     (read_yolo(torch.full((1, 300, 6), 2.0)), "model"),  # selected already: x1, y1, x2, y2, score, class
     (lambda: detr_predictions({"logits": torch.ones(1, 2, 3)}, torch.ones(1, 3, 8, 8), no_object=True), "model"),
     (lambda: detr_predictions(torch.ones(1, 2, 3), torch.ones(1, 3, 8, 8), no_object=True), "model"),
-    (lambda: DetectedBox(Yolo(more=2))(images().double(), torch.ones(2, 4)), "model"),
+    (read_yolo(((),)), "model"),
+    (read_yolo(torch.cat([torch.ones(1, 7, 10), torch.full((1, 2, 10), 3.0)], 1)), "model"),  # coefficients follow
     (lambda: DetectedBox(Detr(True, configured=False))(images().double(), torch.ones(2, 4)), "predictions"),
 ]
 

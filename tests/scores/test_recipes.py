@@ -1,12 +1,13 @@
 """Models of Hugging Face, of timm, and pairs of encoders: the recipes of `captum_sgcampp.scores` explain what they say.
 
-Stand-ins return outputs of the same form as Hugging Face's models. Where transformers is installed, small models of it
-with random weights are explained too.
+Stand-ins return outputs of the same form as Hugging Face's models. Small models of transformers with random weights are
+explained too.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -77,19 +78,24 @@ def test_a_text_in_an_image_is_explained_by_its_column_or_by_the_cosine() -> Non
     assert not close(smooth(Similarity(model.image_encoder, embedding), layer, x), column, 0.05)  # the scale counts
 
 
+def by_hand(logits_of: Callable[[Tensor], Tensor], layer: nn.Module, x: Tensor, target: int) -> Tensor:
+    """The map of Grad-CAM++, as in the paper."""
+    features: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda module, args, output: features.append(output))
+    logits = logits_of(x)
+    handle.remove()
+    (g,) = torch.autograd.grad(logits[:, target].sum(), features[0])
+    a = features[0].detach()
+    alpha = torch.where(g != 0, 1 / (2 + g * a.sum((2, 3), keepdim=True)), 0)
+    return ((alpha * g.clamp_min(0)).sum((2, 3), keepdim=True) * a).sum(1, keepdim=True)
+
+
 @pytest.mark.slow
 def test_models_of_timm_need_no_wrapper() -> None:
     timm = pytest.importorskip("timm", reason="needs timm")
     model, x = timm.create_model("test_resnet.r160_in1k", num_classes=5).eval(), torch.rand(2, 3, 64, 64)
-    features: list[Tensor] = []
-    handle = model.layer3.register_forward_hook(lambda module, args, output: features.append(output))
-    logits = model(x)
-    handle.remove()
-    (g,) = torch.autograd.grad(logits[:, 2].sum(), features[0])
-    a = features[0].detach()
-    alpha = torch.where(g != 0, 1 / (2 + g * a.sum((2, 3), keepdim=True)), 0)
-    wanted = ((alpha * g.clamp_min(0)).sum((2, 3), keepdim=True) * a).sum(1, keepdim=True)
-    assert close(LayerGradCamPlusPlus(model, model.layer3).attribute(x, 2), wanted, 1e-4)
+    found = LayerGradCamPlusPlus(model, model.layer3).attribute(x, 2)
+    assert close(found, by_hand(model, model.layer3, x, 2), 1e-4)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +115,18 @@ def test_the_refusal_of_an_output_that_is_no_tensor_names_the_wrapper(output: An
     net = ConvNet()
     with pytest.raises(TypeError, match=rf"^forward_func: expected a tensor as output, found \w+; .*{wrapper}"):
         LayerGradCamPlusPlus(lambda x: output(net(x)), net.relu1).attribute(images(), 1)
+
+
+@pytest.mark.slow
+def test_convolutional_classifiers_of_transformers() -> None:
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+    model = transformers.ResNetForImageClassification(transformers.ResNetConfig(**sizes, num_labels=5)).eval()
+    x, layer = torch.rand(2, 3, 32, 32), model.resnet.encoder.stages[0]
+    found = LayerGradCamPlusPlus(OutputEntry(model, "logits"), layer).attribute(x, 3)
+    assert close(found, by_hand(lambda x: model(pixel_values=x).logits, layer, x, 3), 1e-4)
+    with pytest.raises(TypeError, match=r"found ImageClassifierOutput\w*; .*OutputEntry\(model, 'logits'\)"):
+        LayerGradCamPlusPlus(model, layer).attribute(x, 3)
 
 
 @pytest.mark.slow
@@ -139,9 +157,11 @@ def test_clip_of_transformers() -> None:
     clip, x = transformers.CLIPModel(config).eval(), torch.rand(2, 3, 32, 32)
     texts = torch.tensor([[1, 4, 5, 29], [1, 7, 8, 29]])
     layer = clip.vision_model.encoder.layers[-1].layer_norm1
-    column = OutputEntry(lambda pixels: clip(input_ids=texts, pixel_values=pixels), "logits_per_image")
-    embedding = clip(input_ids=texts, pixel_values=x).text_embeds[1]
-    encoder = OutputEntry(lambda pixels: clip(input_ids=texts, pixel_values=pixels), "image_embeds")
+    both = lambda pixels: clip(input_ids=texts, pixel_values=pixels)  # noqa: E731
+    column, encoder = OutputEntry(both, "logits_per_image"), OutputEntry(both, "image_embeds")
+    embedding = both(x).text_embeds[1]
     scaled = lambda x: Similarity(encoder, embedding)(x) * clip.logit_scale.exp()  # noqa: E731
     found = smooth(column, layer, x, 1, reshape_transform=TokenGrid())
     assert found.any() and close(found, smooth(scaled, layer, x, reshape_transform=TokenGrid()), 1e-3)
+    with pytest.raises(TypeError, match=r"found CLIPOutput; .*OutputEntry\(model, 'logits_per_image'\)"):
+        LayerGradCamPlusPlus(both, layer, reshape_transform=TokenGrid()).attribute(x, 1)

@@ -1,11 +1,10 @@
-"""In trained networks, maps of captions, answers, regions, boxes, similarities and contrasts point to the objects."""
+"""In trained networks, maps of captions, answers, regions, similarities and contrasts point to the objects."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,12 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import (
     avg_pool2d,
-    binary_cross_entropy_with_logits,
     cross_entropy,
     interpolate,
     one_hot,
 )
-from torchvision.ops import box_convert, box_iou, generalized_box_iou_loss, masks_to_boxes
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 from captum_sgcampp.bundled import CLASSES, ShapesVGG, draw_scene, load_shapes_vgg
@@ -26,12 +23,10 @@ from captum_sgcampp.bundled.network import normalise
 from captum_sgcampp.scores import (
     CaptionLogProbability,
     Contrast,
-    DetectedBox,
     OutputEntry,
     RegionScores,
     Similarity,
     WordLogProbabilities,
-    detr_predictions,
     predicted_region,
 )
 
@@ -108,44 +103,6 @@ class Segmenter(nn.Module):
         return {"out": interpolate(self.score(self.features(inputs)), (128, 128), mode="bilinear")}
 
 
-class Detector(nn.Module):
-    """A box and class logits at every cell of 8 x 8 pixels, in the form of Hugging Face's detectors."""
-
-    def __init__(self, features: nn.Module) -> None:
-        super().__init__()
-        self.features = features
-        context = nn.Conv2d(64, 64, 3, padding=2, dilation=2)
-        out = nn.Conv2d(64, 4 + len(CLASSES), 1)
-        self.head = nn.Sequential(nn.Conv2d(96, 64, 3, padding=1), nn.ReLU(), context, nn.ReLU(), out)
-        cells = (torch.arange(16) + 0.5) / 16
-        self.register_buffer("centers", torch.cartesian_prod(cells, cells).flip(1))
-
-    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        return self.detect(self.features(inputs))
-
-    def detect(self, maps: Tensor) -> dict[str, Tensor]:
-        found = self.head(maps / 10).flatten(2).mT
-        boxes = torch.cat([self.centers + found[..., :2] / 10, found[..., 2:4].exp() / 4], 2)
-        return {"logits": found[..., 4:], "pred_boxes": boxes}
-
-    def loss(self, maps: Tensor, pairs: Pairs) -> Tensor:
-        """Of 32 random scenes: the class at every cell, and the box where an object covers most of it."""
-        some = torch.randint(0, len(maps), (32,))
-        covered, which = avg_pool2d(pairs.masks[some].float(), 8).flatten(2).max(1)
-        inside = covered > 0.6
-        classes = one_hot(pairs.classes[some].gather(1, which), len(CLASSES)) * inside[..., None]
-        boxes = object_boxes(pairs)[some].gather(1, which[..., None].expand(-1, -1, 4))[inside]
-        found = self.detect(maps[some])
-        error = binary_cross_entropy_with_logits(found["logits"], classes.float(), reduction="sum") / inside.sum()
-        corners = box_convert(found["pred_boxes"][inside], "cxcywh", "xyxy")
-        return error + 2 * generalized_box_iou_loss(corners, boxes / 128, reduction="mean")
-
-
-def object_boxes(pairs: Pairs) -> Tensor:
-    """(N, 2, 4), in pixels."""
-    return torch.stack([masks_to_boxes(masks) for masks in pairs.masks])
-
-
 @dataclass
 class Trained:
     """What the tests of this file share: frozen features, heads trained on them, scenes that none was trained on."""
@@ -155,7 +112,6 @@ class Trained:
     captioner: Captioner
     answerer: Answerer
     segmenter: Segmenter
-    detector: Detector
     pairs: Pairs
 
 
@@ -188,10 +144,8 @@ def trained() -> Iterator[Trained]:
             lambda: cross_entropy(answerer.answer(pooled.repeat_interleave(2, 0), both), pairs.classes.flatten()),
         )
         segmenter = Segmenter(network.features[:15], least_squares(maps, pairs))
-        detector = Detector(network.features[:15]).eval()
-        fit(detector, lambda: detector.loss(maps, pairs))
     scenes = draw_pairs(range(7000, 7020))
-    yield Trained(network, network.features[14], captioner, answerer, segmenter, detector, scenes)
+    yield Trained(network, network.features[14], captioner, answerer, segmenter, scenes)
     torch.set_num_threads(threads)
 
 
@@ -289,36 +243,3 @@ def test_a_contrast_moves_the_map_to_the_class_and_a_counterfactual_away_from_it
     share = {name: energy(m, pairs.masks) for name, m in maps.items()}
     ratio = {name: (on[:, LEFT] / on[:, RIGHT]).median() for name, on in share.items()}
     assert ratio["contrast"] >= 1.5 * ratio["left"] and ratio["left"] >= 1.5 and ratio["against"] <= 0.5
-
-
-def detected(trained: Trained, side: int) -> Tensor:
-    """The most confident box of the right class that lies on each object of that side, (N, 4)."""
-    pairs = trained.pairs
-    with torch.no_grad():
-        found = detr_predictions(trained.detector(pairs.inputs), pairs.inputs, no_object=False)
-    boxes = []
-    for number, own in enumerate(object_boxes(pairs)[:, side]):
-        on_object = box_iou(found.boxes[number], own[None])[:, 0] > 0.5
-        confidence = found.logits[number, :, pairs.classes[number, side]].sigmoid()
-        boxes.append(found.boxes[number, (confidence * on_object).argmax()])
-    return torch.stack(boxes)
-
-
-@pytest.mark.parametrize("noise_level", [0.15, 0.3])
-@pytest.mark.parametrize("side", [LEFT, RIGHT])
-def test_a_detected_box_points_to_its_object_and_no_map_is_empty(
-    trained: Trained, side: int, noise_level: float
-) -> None:
-    """Also with noise in which most samples have no box that overlaps enough."""
-    score = DetectedBox(trained.detector, predictions=partial(detr_predictions, no_object=False))
-    maps = LayerSmoothGradCamPlusPlus(score, trained.layer).attribute(
-        trained.pairs.inputs,
-        trained.pairs.classes[:, side],
-        detected(trained, side),
-        nt_samples=8,
-        noise_level=noise_level,
-        generator=torch.Generator().manual_seed(0),
-    )
-    on = energy(maps, trained.pairs.masks)
-    ratio = on[:, side] / on[:, 1 - side]
-    assert (ratio > 1).sum() >= 16 and ratio.median() >= 1.4, ratio.sort().values

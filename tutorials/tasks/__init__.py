@@ -1,1 +1,1 @@
-"""Three small networks that caption scenes, answer questions about them and name actions in clips."""
+"""Small networks that caption scenes, answer questions about them, find their shapes and name actions in clips."""

@@ -1,0 +1,1 @@
+"""A network that finds the shapes of a scene, and its boxes."""
