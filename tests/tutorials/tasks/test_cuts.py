@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from captum.attr import LayerGradCam
 from PIL import Image
 from tasks import assets
 from tasks.cuts import measure, scenes
+from torch import nn
+
+from captum_sgcampp import LayerGradCamPlusPlus
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +86,41 @@ def test_a_uniform_map_has_the_share_of_the_frames(photographs: list[Path]) -> N
     shares = found_shares(clip, torch.ones(scenes.FRAMES, scenes.HEIGHT, scenes.WIDTH))
     assert shares["close"] == [pytest.approx(2 / scenes.FRAMES)] and shares["wide"] == [pytest.approx(8 / 24)]
     assert shares["place"] == shares["both"] == [pytest.approx(0.5)]
+
+
+class SmallFinder(nn.Module):
+    """Three blocks of which the later ones and the end read the earlier ones, as in TransNet V2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (3, 4, 5, 6)
+        self.SDDCNN = nn.ModuleList(
+            nn.Sequential(nn.Conv3d(a, b, 3, padding=1), nn.ReLU()) for a, b in itertools.pairwise(widths)
+        )
+        self.end = nn.Linear(sum(widths[1:]), 1)
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        seen = [clips]
+        for block in self.SDDCNN:
+            seen.append(block(seen[-1]))
+        means = torch.cat([maps.mean((3, 4)) for maps in seen[1:]], 1).transpose(1, 2)
+        return self.end(means.tanh()).squeeze(2)
+
+
+def test_maps_of_one_pass_are_those_of_the_public_classes() -> None:
+    network, clips = SmallFinder().double().eval(), torch.rand(2, 3, 5, 4, 6, dtype=torch.float64)
+    maps = measure.maps_of_one_pass(network, clips, 2)
+    assert len(maps) == 9 and not network.SDDCNN[0]._forward_hooks
+    for layer in measure.LAYERS:
+        place = network.get_submodule(layer)
+        ours = LayerGradCamPlusPlus(network, place)
+        expected = {
+            measure.GRAD_CAM: LayerGradCam(network, place).attribute(clips, 2, relu_attributions=True).detach(),
+            measure.PLUS_PLUS: ours.attribute(clips, 2, relu_attributions=True),
+            measure.TWO_SIDED: ours.attribute(clips, 2, relu_attributions=True, two_sided=True),
+        }
+        for name, map_ in expected.items():
+            torch.testing.assert_close(maps[layer, name], map_)
 
 
 @pytest.mark.parametrize("value", [None, "", "no such folder"])

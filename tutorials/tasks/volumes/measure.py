@@ -39,6 +39,7 @@ HEADS = {
     "brain": "on both tissues",
     "peak": "maximum on its tissue",
 }
+DIGITS = {"region": 3}  # after the point; a region is small
 
 Found = dict[tuple[str, str, str], list[float]]  # one number per region, by layer, method and what is measured
 
@@ -100,12 +101,11 @@ def _add_shares(found: Found, layer: str, method: str, region: Region, map_: Ten
 
 
 def _table(found: Found) -> str:
-    regions = len(found["", UNIFORM, "region"])
     rows = []
     for layer, name in dict.fromkeys((layer, name) for layer, name, _ in found):
-        measured = [with_interval(found[layer, name, what]) for what in HEADS]
-        rows.append([layer or "-", name, *measured, str(regions - len(found[layer, name, "region"]))])
-    return markdown(["layer", "method", *HEADS.values(), "maps of 0"], rows)
+        measured = [with_interval(found[layer, name, what], DIGITS.get(what, 2)) for what in HEADS]
+        rows.append([layer or "-", name, *measured])
+    return markdown(["layer", "method", *HEADS.values()], rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
