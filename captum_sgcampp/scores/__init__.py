@@ -27,6 +27,12 @@ Hugging Face's models return objects: `OutputEntry(model, "logits")` has the log
 text. That is a scaled cosine, and the scale (100 in CLIP) counts: `Similarity` of an image encoder has none, and gives
 another map. Models of timm return their logits, and need no wrapper.
 
+Of a video network with one logit per frame, `(N, T)`, the frame is the `target`. If it returns several outputs, the
+logits `(N, T, 1)` first, `OutputEntry(model, 0)` has these, and `(frame, 0)` is the target.
+
+    >>> frame_logits = lambda images: (net(images)[:, :, None], {})
+    >>> attr = LayerGradCamPlusPlus(OutputEntry(frame_logits, 0), net.conv).attribute(images, target=(3, 0))
+
 A score that no wrapper below computes is a function of a few lines: one of two classes; what speaks against a class
 (the counterfactual explanation of Selvaraju et al., *Grad-CAM*, https://arxiv.org/abs/1610.02391); a model that takes
 its arguments by name.

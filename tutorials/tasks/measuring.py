@@ -30,16 +30,26 @@ def grad_cam(forward: Any, layer: nn.Module, inputs: Tensor, targets: Sequence[A
 
 
 def grad_cam_plus_plus(
-    forward: Any, layer: nn.Module, inputs: Tensor, targets: Sequence[Any], arguments: Any
+    forward: Any,
+    layer: nn.Module,
+    inputs: Tensor,
+    targets: Sequence[Any],
+    arguments: Any,
+    two_sided: bool = False,
 ) -> list[Tensor]:
     """All targets in one pass."""
     return LayerGradCamPlusPlus(forward, layer).attribute_targets(
-        inputs, targets, additional_forward_args=arguments, relu_attributions=True
+        inputs, targets, additional_forward_args=arguments, relu_attributions=True, two_sided=two_sided
     )
 
 
 def smooth_grad_cam_plus_plus(
-    forward: Any, layer: nn.Module, inputs: Tensor, targets: Sequence[Any], arguments: Any
+    forward: Any,
+    layer: nn.Module,
+    inputs: Tensor,
+    targets: Sequence[Any],
+    arguments: Any,
+    nt_samples: int = NT_SAMPLES,
 ) -> list[Tensor]:
     """All targets over the same noisy samples; the noise is on the image alone."""
     return LayerSmoothGradCamPlusPlus(forward, layer).attribute_targets(
@@ -47,7 +57,7 @@ def smooth_grad_cam_plus_plus(
         targets,
         additional_forward_args=arguments,
         relu_attributions=True,
-        nt_samples=NT_SAMPLES,
+        nt_samples=nt_samples,
         noise_level=NOISE_LEVEL,
         generator=torch.Generator().manual_seed(0),
     )
@@ -86,7 +96,13 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *rows))
 
 
-def run(measure: Callable[[int], str], count: int, description: str | None, argv: Sequence[str] | None) -> None:
+def run(
+    measure: Callable[[int], str],
+    count: int,
+    description: str | None,
+    argv: Sequence[str] | None,
+    nt_samples: int = NT_SAMPLES,
+) -> None:
     """The command line of a measurement: a page in Markdown, printed and perhaps written."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=count, help="fresh examples (default: %(default)s)")
@@ -97,7 +113,7 @@ def run(measure: Callable[[int], str], count: int, description: str | None, argv
     page = measure(chosen.count)
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "captum"))
     page += (
-        f"\n{NT_SAMPLES} noisy samples, noise level {NOISE_LEVEL}. Python {platform.python_version()}, {versions}, "
+        f"\n{nt_samples} noisy samples, noise level {NOISE_LEVEL}. Python {platform.python_version()}, {versions}, "
         "one thread. In brackets: 95 % bootstrap intervals over the examples.\n"
     )
     print(page)

@@ -1,0 +1,1 @@
+"""Cuts in clips: which frames, and where, tell a network that a shot ends?"""

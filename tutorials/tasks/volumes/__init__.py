@@ -1,0 +1,1 @@
+"""Tissue in volumes: what tells a network the class of a region?"""
