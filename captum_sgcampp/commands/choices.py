@@ -4,6 +4,7 @@ together."""
 BUNDLED = "shapes"  # vision.classifiers
 DEFAULT_METHODS = ("grad-cam", "grad-cam++", "smooth-grad-cam++")
 EXPLAIN_METHODS = (*DEFAULT_METHODS, "two-sided-grad-cam++", "two-sided-smooth-grad-cam++")  # vision.methods
+FILE_KINDS = ("image", "clip", "volume", "signal")  # vision.recordings
 EVALUATE_METHODS = (  # evaluation.methods
     "grad-cam",
     "grad-cam++",

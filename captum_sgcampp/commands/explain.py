@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, box_to_neurons
 from captum_sgcampp.bundled import draw_scene
+from captum_sgcampp.commands import explain_recordings
 from captum_sgcampp.commands.outputs import check_map_folder, check_pictures, page_paths
 from captum_sgcampp.names import printable
 from captum_sgcampp.storage.progress import progress
@@ -25,6 +26,8 @@ from captum_sgcampp.vision.explanations import (
     classified,
     explained,
     suited_layers,
+    target_indices,
+    whole_number,
 )
 from captum_sgcampp.vision.images import ImageError, read_image
 from captum_sgcampp.vision.layer_choice import ChosenLayer, fitting_layer, layer_table, named_layer
@@ -32,6 +35,7 @@ from captum_sgcampp.vision.methods import METHODS, Noise, is_smooth
 from captum_sgcampp.vision.model_factory import chosen_classifier
 from captum_sgcampp.vision.pictures import save_picture
 from captum_sgcampp.vision.places import Place, box_in_crop
+from captum_sgcampp.vision.recordings import IMAGE, kind_of
 from captum_sgcampp.vision.saved_maps import MapFolder
 
 # The scene without arguments: two stars, a heart and a ring. The stars are explained.
@@ -45,6 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         The exit status: that of an error if some of the images could not be read.
     """
+    kinds = {kind_of(path, arguments.kind) for path in arguments.images} or {IMAGE}
+    if len(kinds) > 1:
+        raise ValueError(f"IMAGE: expected files of one kind, found {', '.join(sorted(kinds))}")
+    if kinds != {IMAGE}:
+        return explain_recordings.run(arguments, *kinds)
     targets = arguments.target or (["top"] if arguments.images else [DEMO_TARGET])
     pages = [] if arguments.list_layers else _checked_outputs(arguments, targets)
     classifier = chosen_classifier(arguments.model, arguments.weights, arguments.model_factory)
@@ -179,26 +188,9 @@ def _subjects(
     classifier: Classifier, name: str, picture: Image.Image, targets: Sequence[str], device: torch.device
 ) -> Iterator[Subject]:
     inputs, probabilities = classified(classifier, picture, device)
-    for target in _target_indices(classifier, probabilities, targets):
+    for target in target_indices(classifier, probabilities, targets):
         label = f"{classifier.classes[target]}: {probabilities[target]:.3f}"
         yield Subject(name, classifier.show(picture), inputs, target, label)
-
-
-def _target_indices(classifier: Classifier, probabilities: Tensor, targets: Sequence[str]) -> list[int]:
-    indices: list[int] = []
-    for target in targets:
-        if target == "top" or target.startswith("top:"):
-            count = _whole_number("--target", target.removeprefix("top").removeprefix(":") or "1", len(probabilities))
-            indices += probabilities.topk(count).indices.tolist()
-        else:
-            indices.append(classifier.class_index(target))
-    return list(dict.fromkeys(indices))
-
-
-def _whole_number(option: str, text: str, most: int) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= most:
-        raise ValueError(f"{option}: expected a number from 1 to {most}, found {text!r}")
-    return int(text)
 
 
 def _layers(model: nn.Module, subject: Subject, arguments: argparse.Namespace) -> list[ChosenLayer]:
@@ -253,7 +245,7 @@ def _feature_maps(texts: Sequence[str], method: LayerGradCamPlusPlus, subject: S
     chosen: list[int] = []
     for text in texts:
         if text.startswith("top:"):
-            k = _whole_number("--feature-maps", text.removeprefix("top:"), count)
+            k = whole_number("--feature-maps", text.removeprefix("top:"), count)
             weights, indices = method.top_feature_maps(subject.inputs, subject.target, k=k)
             found = ", ".join(f"{i} ({w:.3g})" for i, w in zip(indices[0].tolist(), weights[0].tolist(), strict=True))
             print(f"{subject.label}: feature maps with the largest Grad-CAM++ weights: {found}")

@@ -18,7 +18,7 @@ from captum_sgcampp.commands.arguments import (
     target,
     whole,
 )
-from captum_sgcampp.commands.choices import DEFAULT_METHODS, EXPLAIN_METHODS
+from captum_sgcampp.commands.choices import DEFAULT_METHODS, EXPLAIN_METHODS, FILE_KINDS
 
 DESCRIPTION = """\
 Explain what an image classifier sees: the image, Grad-CAM, Grad-CAM++ and Smooth Grad-CAM++ side by side.
@@ -29,6 +29,11 @@ With --model it explains your images with a classification network of torchvisio
 The picture has a row for every image and class. More than 12 rows go into several pictures of 12 rows each:
 explanation-01.png, explanation-02.png, ... Files that are there are kept, unless --overwrite is given. An image that
 cannot be read is named, the others are explained, and the exit status is 3.
+
+A clip (.gif with --kind clip, .npy), a volume (.nii, .nii.gz, .npy) or a signal (.wav, .npy) needs --model-factory and
+--layer. The function returns a captum_sgcampp.vision.classifiers.Classifier whose `prepare` turns a
+captum_sgcampp.vision.recordings.Recording into the input of the model. There is a picture for every class and method;
+clips give a GIF beside it. --save-maps writes maps of a NIfTI volume as .nii.gz, too, with the place of the volume.
 """
 
 EPILOG = f"""\
@@ -38,6 +43,7 @@ examples:
   captum-sgcampp explain
   captum-sgcampp explain cat.jpg dog.png --model squeezenet1_1 --weights squeezenet.safetensors --target top:2
   captum-sgcampp explain --target star --feature-maps top:3 --out star.png
+  captum-sgcampp explain brain.nii.gz --model-factory mine.py:load --layer features.8 --target tumor --save-maps maps
   captum-sgcampp explain cat.jpg --model resnet50 --layer layer3 --box 60,40,160,140
 """
 
@@ -53,6 +59,11 @@ def add_to(commands: Any) -> None:
 
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files (default: a bundled scene)")
+    parser.add_argument(
+        "--kind",
+        choices=FILE_KINDS,
+        help="what the files are (default: .nii and .nii.gz volumes, .wav signals, all others images)",
+    )
     add_model_arguments(parser)
     parser.add_argument(
         "--layer", metavar="NAME", help="module to explain, as layer4 or features.9 (default: the deepest one)"

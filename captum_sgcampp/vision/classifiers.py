@@ -32,16 +32,17 @@ class Classifier:
         name: its name on the command line.
         model: in evaluation mode, from inputs to logits.
         classes: names of the classes.
-        prepare: from an RGB picture to the model's input, `(1, C, H, W)`.
-        show: from an RGB picture to the part of it that the model sees, of the input's size.
+        prepare: from an RGB picture to the model's input, `(1, C, H, W)`; or from a `Recording` (a clip, volume or
+            signal) to `(1, C, *space)`.
+        show: from an RGB picture, or a `Recording`, to the part of it that the model sees, of the input's size.
         independent: whether the classes exclude each other (softmax) or not (sigmoid).
     """
 
     name: str
     model: nn.Module
     classes: Sequence[str]
-    prepare: Callable[[Image.Image], Tensor]
-    show: Callable[[Image.Image], Image.Image]
+    prepare: Callable[[Any], Tensor]
+    show: Callable[[Any], Any]
     independent: bool
 
     def probabilities(self, logits: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
@@ -30,15 +29,15 @@ class Subject:
     """One picture and one class to explain.
 
     Attributes:
-        name: of the picture.
-        shown: the part of it that the model sees.
-        inputs: `(1, C, H, W)`.
+        name: of the picture, or of another file.
+        shown: the part of it that the model sees, an image or a `Recording`.
+        inputs: `(1, C, *space)`.
         target: class index.
         label: the class and its probability, in words.
     """
 
     name: str
-    shown: Image.Image
+    shown: Any
     inputs: Tensor
     target: int
     label: str
@@ -62,8 +61,8 @@ class Explained(NamedTuple):
 Results: TypeAlias = dict[tuple[str, str], Explained]
 
 
-def classified(classifier: Classifier, picture: Image.Image, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The model's input, `(1, C, H, W)`, and the probability of every class, `(classes,)`.
+def classified(classifier: Classifier, picture: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The model's input, `(1, C, *space)`, and the probability of every class, `(classes,)`.
 
     Raises:
         ValueError: not one score for every class.
@@ -78,6 +77,25 @@ def classified(classifier: Classifier, picture: Image.Image, device: torch.devic
     if not bool(torch.isfinite(scores).all()):
         raise RuntimeError(f"model: expected finite scores, found NaN or infinity from {classifier.name}")
     return inputs, classifier.probabilities(scores)[0]
+
+
+def target_indices(classifier: Classifier, probabilities: Tensor, targets: Sequence[str]) -> list[int]:
+    """The classes that `--target` names: numbers, names, or the most probable ones (`top`, `top:K`)."""
+    indices: list[int] = []
+    for target in targets:
+        if target == "top" or target.startswith("top:"):
+            count = whole_number("--target", target.removeprefix("top").removeprefix(":") or "1", len(probabilities))
+            indices += probabilities.topk(count).indices.tolist()
+        else:
+            indices.append(classifier.class_index(target))
+    return list(dict.fromkeys(indices))
+
+
+def whole_number(option: str, text: str, most: int) -> int:
+    """The number in the text of an option."""
+    if not text.isdigit() or not 1 <= int(text) <= most:
+        raise ValueError(f"{option}: expected a number from 1 to {most}, found {text!r}")
+    return int(text)
 
 
 def suited_layers(model: nn.Module, subject: Subject, smooth: bool) -> tuple[list[ChosenLayer], list[str]]:
@@ -132,7 +150,8 @@ def explained(
             if not bool(torch.isfinite(maps).all()):
                 raise RuntimeError(f"model: expected finite maps, found NaN or infinity by {METHODS[method]} at {name}")
             reason = "" if maps.any() else f", {call.reason_of_zeros(target, name)}"
-            note = f"{maps.shape[2]} x {maps.shape[3]}{reason}" + ("" if statistics is None else _words(statistics))
+            size = " x ".join(map(str, maps.shape[2:]))
+            note = f"{size}{reason}" + ("" if statistics is None else _words(statistics))
             found[target, name] = Explained(maps, note, None if statistics is None else int(statistics.nt_samples))
     return found
 

@@ -17,6 +17,8 @@ from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.explanations import Results, Subject
 from captum_sgcampp.vision.identity import weights_digest
 from captum_sgcampp.vision.methods import Noise
+from captum_sgcampp.vision.recording_pictures import save_nifti
+from captum_sgcampp.vision.recordings import Recording
 
 MANIFEST = "manifest.json"
 LONGEST_NAME = 100  # bytes
@@ -37,8 +39,13 @@ class MapFolder:
         self._classifier, self._noise = classifier, noise
         self._entries: list[dict[str, Any]] = []
 
-    def add(self, subject: Subject, row: Results) -> None:
-        """Write the maps of one subject.
+    def add(self, subject: Subject, row: Results, recording: Recording | None = None) -> None:
+        """Write the maps of one subject. Those of a NIfTI volume are written as NIfTI, too.
+
+        Args:
+            subject: what was explained.
+            row: its maps.
+            recording: what the model sees, if it is no image.
 
         Raises:
             OSError: a file cannot be written.
@@ -50,6 +57,8 @@ class MapFolder:
             name = file_name(stem, ".npy")
             with written_whole(self.folder / name) as unfinished:
                 np.save(unfinished, values)
+            if recording is not None and recording.affine is not None:
+                save_nifti(self.folder / file_name(stem, ".nii.gz"), values, recording)
             self._entries.append(
                 {
                     "file": name,
