@@ -127,7 +127,7 @@ class GuidedGradCamPlusPlus(GradientAttribution):
             maps, *statistics = found if map_arguments.get("return_statistics") else (found,)
             if isinstance(maps, tuple):
                 raise ValueError(f"layer: expected a layer of one tensor, found {len(maps)}")
-            gradients = _guided_gradients(self.forward_func, inputs, target, additional_forward_args)
+            gradients = guided_gradients(self.forward_func, inputs, target, additional_forward_args)
         products = tuple(_product_or_empty(g, maps, interpolate_mode) for g in gradients)
         attributions = _format_output(isinstance(inputs, tuple), products)
         return (attributions, statistics[0]) if statistics else attributions
@@ -155,7 +155,7 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-def _guided_gradients(
+def guided_gradients(
     model: Callable[..., Tensor], inputs: TensorOrTuple, target: TargetType, additional_forward_args: object | None
 ) -> tuple[Tensor, ...]:
     """Captum's guided backpropagation of every input. The inputs stay as they were."""

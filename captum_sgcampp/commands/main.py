@@ -1,4 +1,4 @@
-"""Smooth Grad-CAM++ and Grad-CAM++: explain images, explain whole data sets, measure methods."""
+"""Smooth Grad-CAM++ and Grad-CAM++: explain images, explain whole data sets, measure methods, try it in a browser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from captum_sgcampp._version import __version__
-from captum_sgcampp.commands import attribute_arguments, evaluate_arguments, explain_arguments
+from captum_sgcampp.commands import attribute_arguments, demo_arguments, evaluate_arguments, explain_arguments
 from captum_sgcampp.commands.arguments import (
     DONE,
     EXIT_STATUS,
@@ -71,6 +71,6 @@ def _parser() -> Parser:
     parser = Parser(prog="captum-sgcampp", description=__doc__, epilog=EXIT_STATUS)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (explain_arguments, attribute_arguments, evaluate_arguments):
+    for command in (explain_arguments, attribute_arguments, evaluate_arguments, demo_arguments):
         command.add_to(commands)
     return parser

@@ -47,15 +47,15 @@ def grad_cam(
         sampler = sample_layers(forward_pass, request)
     if sampler.tensors != [1] * len(layers):
         raise ValueError(f"--layer: expected layers of one tensor, found layers of {sampler.tensors} tensors")
-    maps = iter([_map(sample, relu_attributions) for sample in sampler.samples])
+    maps = iter([weighted_maps(sample, relu_attributions)[1] for sample in sampler.samples])
     return [[next(maps) for _ in layers] for _ in targets]
 
 
-def _map(sample: LayerSample, relu: bool) -> Tensor:
-    r"""`L_ij = sum_k w_k A_kij` with `w_k = mean_ij g_kij`."""
+def weighted_maps(sample: LayerSample, relu: bool) -> tuple[Tensor, Tensor]:
+    r"""`w_k = mean_ij g_kij`, `(N, K, 1, 1)`, and `L_ij = sum_k w_k A_kij`, `(N, 1, h, w)`."""
     a, derivatives = sample.activation, sample.moments.mean()
     g = derivatives.d1 * per_row(derivatives.scale, a)
     w = sum_space(g) / max(a[0, 0].numel(), 1)
     weighted = w * a if sample.selected is None else w * a * sample.selected
     maps = weighted.sum(1, keepdim=True)
-    return maps.relu() if relu else maps
+    return w, maps.relu() if relu else maps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,15 @@ class MapFolder:
         folder: made where it is missing. Files of the same names are replaced.
         classifier: that is explained.
         noise: of Smooth Grad-CAM++.
+        selection: what the maps are restricted to, as the manifest tells it.
     """
 
-    def __init__(self, folder: Path, classifier: Classifier, noise: Noise) -> None:
+    def __init__(
+        self, folder: Path, classifier: Classifier, noise: Noise, selection: Mapping[str, Any] | None = None
+    ) -> None:
         self.folder, self.count = folder, 0
         self._classifier, self._noise = classifier, noise
+        self._selection = dict(selection or {})
         self._entries: list[dict[str, Any]] = []
 
     def add(self, subject: Subject, row: Results, recording: Recording | None = None) -> None:
@@ -52,7 +57,7 @@ class MapFolder:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for (method, layer), one in row.items():
-            values = one.maps[0, 0].cpu().numpy()
+            values = one.maps[0].squeeze(0).cpu().numpy()  # guided maps have channels
             stem = f"{self.count:02d}_{Path(subject.name).stem}_{subject.target}_{method}_{layer}"
             name = file_name(stem, ".npy")
             with written_whole(self.folder / name) as unfinished:
@@ -76,7 +81,7 @@ class MapFolder:
 
     def finish(self) -> int:
         """Write the manifest. Returns the number of maps."""
-        manifest = {**_circumstances(self._classifier, self._noise), "maps": self._entries}
+        manifest = {**_circumstances(self._classifier, self._noise), **self._selection, "maps": self._entries}
         with written_whole(self.folder / MANIFEST) as unfinished:
             unfinished.write_text(json.dumps(manifest, indent=2) + "\n", encoding="ascii")
         return len(self._entries)

@@ -18,7 +18,10 @@ PACKAGE = Path(captum_sgcampp.__file__).parent
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["explian"], "COMMAND: expected one of explain, attribute, evaluate, found 'explian' (did you mean explain?)"),
+        (
+            ["explian"],
+            "COMMAND: expected one of explain, attribute, evaluate, demo, found 'explian' (did you mean explain?)",
+        ),
         ([], "COMMAND"),
         (["explain", "--version\x1b[31m"], "--version\\x1b[31m"),
     ],
@@ -34,7 +37,9 @@ def test_module_can_be_run_with_python_m() -> None:
     assert result.returncode == 0 and result.stdout.startswith("captum-sgcampp ")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["explain", "--help"], ["evaluate", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["explain", "--help"], ["evaluate", "--help"], ["demo", "--help"]]
+)
 def test_help_is_given_without_importing_torch(arguments: list[str]) -> None:
     code = f"""
 import json, sys
@@ -44,7 +49,7 @@ try:
 except SystemExit as stop:
     assert stop.code == 0
 found = {{name.split(".")[0] for name in sys.modules}}
-assert not found & {{"torch", "torchvision", "captum", "numpy", "matplotlib", "PIL"}}, found
+assert not found & {{"torch", "torchvision", "captum", "numpy", "matplotlib", "PIL", "gradio"}}, found
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -1,0 +1,86 @@
+"""What the statistics say, in sentences, and the advice that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from captum_sgcampp.demo.explaining import Explanation
+from captum_sgcampp.demo.kept_samples import TOLERANCE
+from captum_sgcampp.demo.maps import ShownMap
+from captum_sgcampp.demo.methods import SHOWN, is_guided, takes_noise
+from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
+from captum_sgcampp.functional.tensors import of_norm_one
+from captum_sgcampp.vision.explanations import FEW_SAMPLES
+
+MANY_POLES = 0.1  # of the weight
+
+
+def sentences(found: Explanation) -> list[str]:
+    """What the maps are worth, class by class, and then the advice."""
+    told = [
+        line for target, row in zip(found.targets, found.rows, strict=True) for line in _of_class(found, target, row)
+    ]
+    return [*told, *dict.fromkeys(_advice(found))]
+
+
+def _of_class(found: Explanation, target: int, row: tuple[ShownMap, ...]) -> Iterator[str]:
+    name = found.network.classifier.classes[target]
+    for one in row:
+        title = f"{SHOWN[one.method]}, {name}"
+        if one.reason_of_zeros:
+            yield f"{title}: the map is zero everywhere, because {one.reason_of_zeros}."
+        if one.statistics is not None and not is_guided(one.method):
+            yield f"{title}: {_of_statistics(one.statistics)}"
+
+
+def _of_statistics(statistics: SamplingStatistics) -> str:
+    count, size = int(statistics.nt_samples), statistics.effective_sample_size.item()
+    error, poles = statistics.standard_error.item(), statistics.pole_weight_share.item()
+    samples = f"{count} noisy sample{'' if count == 1 else 's'}, which count as {size:.1f}"
+    sure = (
+        f"other noise would change the map by about {100 * error:.1f} %" if count > 1 else "one sample tells no error"
+    )
+    return f"{samples}; {sure}; {100 * poles:.1f} % of the weight comes from poles of alpha."
+
+
+def _advice(found: Explanation) -> Iterator[str]:
+    for row in found.rows:
+        for one in row:
+            if one.statistics is not None and not one.reason_of_zeros:
+                yield from _on_statistics(one.statistics, found.settings.auto)
+        if _noise_changes_nothing(row):
+            yield (
+                "Here the noise changes only the scale: Smooth Grad-CAM++ equals Grad-CAM++, as before global average "
+                "pooling. An inner layer shows a difference."
+            )
+    if found.layer.both_signs:
+        yield "This layer has activations of both signs, which make poles. A layer after a ReLU has none."
+
+
+def _on_statistics(statistics: SamplingStatistics, auto: bool) -> Iterator[str]:
+    count = int(statistics.nt_samples)
+    if count > 1 and statistics.standard_error.item() > TOLERANCE:
+        yield f"The map is not settled yet: raise n{'' if auto else ', or let the page choose it'}."
+    if count > 1 and statistics.effective_sample_size.item() < min(FEW_SAMPLES, 0.75 * count):
+        yield "One noisy sample decides the map: lower the noise level."
+    if statistics.pole_weight_share.item() > MANY_POLES:
+        yield "Poles of alpha decide much of the map: choose a layer after a ReLU, or the two-sided method."
+
+
+def _noise_changes_nothing(row: tuple[ShownMap, ...]) -> bool:
+    maps = {one.method: one.maps for one in row if not one.reason_of_zeros}
+    both = [maps.get("grad-cam++"), maps.get("smooth-grad-cam++")]
+    return all(isinstance(one, Tensor) for one in both) and bool(
+        torch.sub(*map(of_norm_one, both)).norm() < 1e-4  # type: ignore[arg-type]
+    )
+
+
+def of_samples(found: Explanation) -> str:
+    """How many noisy samples there are."""
+    if not any(map(takes_noise, found.settings.methods)):
+        return "No method with noise is chosen."
+    counts = sorted({kept.count for kept in found.kept})
+    return f"{' and '.join(map(str, counts))} noisy samples."
