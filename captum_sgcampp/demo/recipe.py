@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from captum_sgcampp.attr.reshape_transforms import TokenGrid
@@ -45,29 +46,25 @@ class Recipe:
             body += [line for method in self.settings.methods for line in self._call(method, target, count)]
         body += ["", "for (method, target), values in maps.items():"]
         body += ['    np.save(f"{method}_{target}.npy", values.squeeze(0).numpy())']
-        return "\n".join([*sorted(self._imports(body)), "", *body]) + "\n"
+        return "\n".join([*self._imports(body), "", *body]) + "\n"
 
-    def _imports(self, body: list[str]) -> set[str]:
-        text = "\n".join(body)
-        known = {
-            "draw_scene": "from captum_sgcampp.bundled import draw_scene",
-            "read_image": "from captum_sgcampp.vision.images import read_image",
-            "Image": "from PIL import Image",
-            "torch": "import torch",
-            "grad_cam(": "from captum_sgcampp.vision.grad_cam import grad_cam",
-            "TokenGrid": "from captum_sgcampp import TokenGrid",
-            "channels_last_to_first": "from captum_sgcampp import channels_last_to_first",
-            **{name: f"from captum_sgcampp import {name}" for name in _CLASSES},
-        }
-        lines = {line for word, line in known.items() if f" {word}" in text or f"({word}" in text or f"={word}" in text}
-        return {"import numpy as np", *self.network.imports, *lines}
+    def _imports(self, body: list[str]) -> list[str]:
+        words = set(re.findall(r"\w+", "\n".join(body)))
+        own = sorted(words & {*_CLASSES, "TokenGrid", "channels_last_to_first"})
+        lines = (
+            ["import numpy as np"]
+            + ["import torch"] * ("torch" in words)
+            + ["from PIL import Image"] * ("Image" in words)
+        )
+        lines += [f"from captum_sgcampp import {', '.join(own)}"] * bool(own)
+        return lines + sorted({*self.network.imports, *(line for word, line in _IMPORTS.items() if word in words)})
 
     def _start(self) -> list[str]:
         seed = None if self.scene is None else SEEDS[self.scene]
-        picture = f"Image.fromarray( draw_scene({seed}).image)" if seed is not None else f"read_image({self.picture!r})"
+        picture = f"Image.fromarray(draw_scene({seed}).image)" if seed is not None else f"read_image({self.picture!r})"
         return [
             f"classifier = {self.network.code}",
-            f"picture = {picture.replace('( ', '(')}",
+            f"picture = {picture}",
             "model, inputs = classifier.model, classifier.prepare(picture)",
             f"layer = model.get_submodule({self.layer.name!r})",
             "maps = {}",
@@ -89,14 +86,12 @@ class Recipe:
         made = f"{_class_name(method)}(model, layer{transform})"
         if not takes_noise(method):
             return [f"{key} = {made}.attribute(inputs, {target}, {', '.join(keywords)})[0]"]
-        keywords += [
-            f"nt_samples={count}",
-            "nt_samples_batch_size=1",
-            f"noise_level={self.settings.noise_level!r}",
-            f"generator=torch.Generator().manual_seed({self.settings.seed})",
-            "return_statistics=True",
+        noise = [
+            f"nt_samples={count}, nt_samples_batch_size=1, noise_level={self.settings.noise_level!r}",
+            f"generator=torch.Generator().manual_seed({self.settings.seed}), return_statistics=True",
         ]
-        lines = [f"found, statistics = {made}.attribute(", f"    inputs, {target}, {', '.join(keywords)}", ")"]
+        arguments = [f"inputs, {target}, {', '.join(keywords)}", *noise]
+        lines = [f"found, statistics = {made}.attribute(", *(f"    {line}," for line in arguments), ")"]
         return [*lines, f"{key} = found[0]", f"print({SHOWN[method]!r}, statistics)"]
 
     def _selection(self) -> list[tuple[str, str]]:
@@ -123,6 +118,12 @@ _CLASSES = {
     "LayerSmoothGradCamPlusPlus": (False, True),
     "GuidedGradCamPlusPlus": (True, False),
     "GuidedSmoothGradCamPlusPlus": (True, True),
+}
+
+_IMPORTS = {
+    "draw_scene": "from captum_sgcampp.bundled import draw_scene",
+    "grad_cam": "from captum_sgcampp.vision.grad_cam import grad_cam",
+    "read_image": "from captum_sgcampp.vision.images import read_image",
 }
 
 
