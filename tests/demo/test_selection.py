@@ -24,7 +24,7 @@ def test_a_cell_clicked_twice_is_gone() -> None:
 
 @pytest.mark.parametrize("text", ["6,0", "0,7", "3:3,0:1", "a", "1", "1,2,3", "-1,0", "0:99,0:1", "9" * 30_000])
 def test_places_outside_the_layer_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="^neurons: expected"):
+    with pytest.raises(ValueError, match=r"^neurons: expected"):
         cells_of(text, (6, 7))
 
 
