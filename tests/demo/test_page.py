@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from visits import Visit, one_thread
 
 from captum_sgcampp.bundled import draw_scene
 from captum_sgcampp.demo.downloads import save_picture
@@ -24,8 +25,6 @@ from captum_sgcampp.demo.explaining import complete, explanation, sampled
 from captum_sgcampp.demo.networks import Networks
 from captum_sgcampp.demo.settings import settings_of
 from captum_sgcampp.demo.visitor import Visitor
-
-from .conftest import Visit, one_thread
 
 pytestmark = pytest.mark.slow
 Opened = Callable[..., Visit]

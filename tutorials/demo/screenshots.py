@@ -9,7 +9,9 @@ from captum_sgcampp.demo.serve import serve
 
 FOLDER = Path(__file__).parent
 # Two classes compared, and some neurons chosen.
-SETTINGS = "?scene=0&target=3&compared=0&nt_samples=16&methods=grad-cam,grad-cam%2B%2B,smooth-grad-cam%2B%2B&neurons=2:15,3:15"
+SETTINGS = (
+    "?scene=0&target=3&compared=0&nt_samples=16&methods=grad-cam,grad-cam%2B%2B,smooth-grad-cam%2B%2B&neurons=2:15,3:15"
+)
 
 
 def take_all(address: str) -> None:
