@@ -25,6 +25,11 @@ class Visit:
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
+    def complains(self, text: str) -> None:
+        """Note an error of the page, but the one that Gradio's own code gives at some components."""
+        if text != "Method not implemented.":
+            self.complaints.append(text)
+
     def foreign(self) -> list[str]:
         """Requests to other hosts."""
         local = ("http://127.0.0.1:", "data:", "blob:http://127.0.0.1:")

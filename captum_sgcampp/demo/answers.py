@@ -66,4 +66,9 @@ class Answers(Changing):
             paths = write_files(visitor.new_folder(), visitor, found)
         except (ValueError, RuntimeError, OSError) as error:
             return self._failed(error)
-        return self._named({"files": [str(path) for path in paths], "status": html.status("The files are ready.")})
+        return self._named(
+            {
+                "files": gr.File([str(path) for path in paths], visible=True),
+                "status": html.status("The files are ready."),
+            }
+        )

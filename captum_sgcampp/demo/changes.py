@@ -42,7 +42,10 @@ class Changing:
         return self._named({"status": html.status(str(error), is_error=True)})
 
     def _nothing(self) -> dict[str, Any]:
-        return {**dict.fromkeys(["maps", "words", "tiles", "grid", "code", "link"], ""), "files": None}
+        return {
+            **dict.fromkeys(["maps", "words", "tiles", "grid", "code", "link"], ""),
+            "files": gr.File(None, visible=False),
+        }
 
     def _choices(self, visitor: Visitor, settings: Settings) -> dict[str, Any]:
         """The values of all settings, and what can be chosen."""
@@ -69,7 +72,7 @@ class Changing:
             "grid": html.neurons(found.seen.shown, found.layer.size, found.cells),
             "link": visitor.address + link_of(settings, visitor.scene),
             "code": found.recipe(visitor).code(),
-            "files": None,
+            "files": gr.File(None, visible=False),
         }
 
 

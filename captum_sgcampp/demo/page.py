@@ -118,7 +118,11 @@ def _download_parts() -> Parts:
     with gr.Accordion("Download, link and Python code", open=False, elem_id="more"):
         parts["prepare"] = gr.Button("Prepare the files", elem_id="prepare")
         parts["files"] = gr.File(
-            label="Picture, maps (.npy), manifest and code", file_count="multiple", interactive=False, elem_id="files"
+            label="Picture, maps (.npy), manifest and code",
+            file_count="multiple",
+            interactive=False,
+            visible=False,
+            elem_id="files",
         )
         parts["link"] = gr.Textbox(
             label="Link to these settings (without your own picture)",

@@ -19,7 +19,11 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_UPLOAD, MOST_WAITING, MOST_VISITORS, THREADS = "10mb", 32, 64, 12
 # Fonts of the visitor's machine: Gradio's own theme asks another host for them.
 FONTS, CODE_FONTS = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
-CSS = "footer {display: none !important} .gradio-container {max-width: 1500px !important; margin: 0 auto !important}"
+CSS = """
+footer {display: none !important}
+.gradio-container {max-width: 1500px !important; margin: 0 auto !important}
+.min_value, .max_value {color: var(--body-text-color) !important}  /* Gradio's gray is too faint */
+"""
 
 
 def serve(
