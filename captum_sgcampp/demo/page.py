@@ -130,8 +130,14 @@ def _download_parts() -> Parts:
             interactive=False,
             elem_id="link",
         )
-        parts["code"] = gr.Code(
-            language="python", label="Python code that makes these maps", interactive=False, elem_id="code"
+        # A text field: the colors and the scrolling of gradio.Code are no good for people who see badly.
+        parts["code"] = gr.Textbox(
+            label="Python code that makes these maps",
+            lines=12,
+            max_lines=30,
+            buttons=["copy"],
+            interactive=False,
+            elem_id="code",
         )
     return parts
 

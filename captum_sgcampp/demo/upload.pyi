@@ -17,7 +17,9 @@ class UploadedImage(gr.Image):  # type: ignore[misc]
         if payload is None or payload.path is None:
             return None
         return str(Path(payload.path))
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
 
     if TYPE_CHECKING:
