@@ -17,8 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pictures
-from settings import TABLES, Table
+import table_pictures as pictures
+from table_list import TABLES, Table
 
 HERE = Path(__file__).resolve().parent
 RESULTS = ("table.md", "summary.csv", "figure.png")

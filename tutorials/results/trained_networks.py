@@ -1,4 +1,4 @@
-"""The networks of the tables, for `--model-factory networks.py:load=NAME`.
+"""The networks of the tables, for `--model-factory trained_networks.py:load=NAME`.
 
 The environment variable SGCAMPP_ASSETS names the folder with their weights and with the code that builds them: `zoo.py`
 and `networks.py`, each with a function `load(name)`.

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import networks
 import torch
+import trained_networks
 
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.images import read_image
@@ -17,6 +17,7 @@ from captum_sgcampp.vision.images import read_image
 # Of the photographs with boxes. The Granny Smith is the one apple of ImageNet.
 CLASSES = {"apple": 948, "banana": 954, "orange": 950}
 RECOGNIZED = 0.3  # least probability of the class
+BOXED = 60  # photographs with boxes, spread evenly over those that are recognized
 
 
 def arguments(kind: str, network: str, work: Path) -> list[str | Path]:
@@ -30,7 +31,7 @@ def arguments(kind: str, network: str, work: Path) -> list[str | Path]:
     if kind == "scenes":
         return []
     folders = {"imagenet": "imagenet", "boxes": "photos_with_boxes", "signs": "samples/signs", "mri": "samples/mri"}
-    folder = networks.assets() / folders[kind]
+    folder = trained_networks.assets() / folders[kind]
     if kind == "imagenet":
         return [folder, "--target-from-name"]
     if kind == "boxes":
@@ -53,8 +54,9 @@ def boxes_file(folder: Path, network: str, work: Path) -> Path:
     out = work / f"boxes-{network}.json"
     if not out.exists():
         work.mkdir(parents=True, exist_ok=True)
-        found = dict(recognized(folder, networks.load(network)))
-        out.write_text(json.dumps(found, indent=1))
+        found = list(recognized(folder, trained_networks.load(network)))
+        count = min(BOXED, len(found))
+        out.write_text(json.dumps(dict(found[k * len(found) // count] for k in range(count)), indent=1))
     return out
 
 

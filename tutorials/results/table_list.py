@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-FACTORY = Path(__file__).resolve().parent / "networks.py"
+from table_pictures import BOXED
+
+FACTORY = Path(__file__).resolve().parent / "trained_networks.py"
 
 BASELINES = ("uniform", "random", "center-gaussian", "edges")
 OF_THE_PAPERS = ("grad-cam", "grad-cam++", "smooth-grad-cam++")
@@ -21,6 +23,19 @@ ALL = (*OF_THE_PAPERS, *TWO_SIDED, *OTHERS, *LOG_ODDS, *BASELINES)
 WITHOUT_LOG_ODDS = (*OF_THE_PAPERS, *TWO_SIDED, *OTHERS, *BASELINES)
 FEW = (*OF_THE_PAPERS, *TWO_SIDED, "hires-cam", "layer-cam", "random", "center-gaussian")
 
+# Where only global pooling and a linear score follow: there smoothing changes no map (but with log-odds), and HiResCAM
+# is Grad-CAM.
+POOLED = (
+    "grad-cam",
+    "grad-cam++",
+    "two-sided-smooth-grad-cam++",
+    "grad-cam++-without-relu",
+    "layer-cam",
+    "log-odds-grad-cam",
+    "log-odds-two-sided-grad-cam++",
+    *BASELINES,
+)
+
 QUICK = ("drop", "kept", "sparseness", "grid")
 BOXES = ("kept", "localization", "instances")
 SLOW = ("occluded", "curves", "occlusion", "randomization")
@@ -32,9 +47,9 @@ class Table:
 
     Attributes:
         name: its folder.
-        network: of `networks.py`; `shapes` is the bundled one.
+        network: of `trained_networks.py`; `shapes` is the bundled one.
         layer: of the network.
-        pictures: see `pictures.py`.
+        pictures: see `table_pictures.py`.
         images: how many there are.
         seconds: measured for one image, in one thread.
         methods, metrics, more: options of `evaluate`.
@@ -62,24 +77,26 @@ class Table:
         return ["captum_sgcampp", "evaluate", *pictures, *model, *options]
 
 
-def photographs(network: str, place: str, layer: str, boxed: int, seconds: tuple[float, float, float]) -> list[Table]:
+def photographs(network: str, place: str, layer: str, seconds: tuple[float, float, float]) -> list[Table]:
     """The three tables of a layer of an ImageNet network: mosaics and drop, boxes, and what takes longer."""
     name = f"{network}-{place}"
+    methods, few = (POOLED, POOLED) if place == "last" else (ALL, FEW)
+    more = ("--nt-samples", "4") if place == "last" else ()
     return [
-        Table(f"{name}-photos", network, layer, "imagenet", 96, seconds[0], ALL, QUICK),
-        Table(f"{name}-boxes", network, layer, "boxes", boxed, seconds[1], ALL, BOXES),
-        Table(f"{name}-curves", network, layer, "imagenet", 96, seconds[2], FEW, SLOW, ("--steps", "10")),
+        Table(f"{name}-photos", network, layer, "imagenet", 96, seconds[0], methods, QUICK, more),
+        Table(f"{name}-boxes", network, layer, "boxes", BOXED, seconds[1], methods, BOXES, more),
+        Table(f"{name}-curves", network, layer, "imagenet", 96, seconds[2], few, SLOW, (*more, "--steps", "10")),
     ]
 
 
 SMALL = ("--window", "8", "--stride", "4", "--steps", "10")
 TABLES = [
-    *photographs("mobilenet_v2", "last", "features.18", 200, (9.0, 4.0, 20.0)),
-    *photographs("mobilenet_v2", "inner", "features.14.conv.0", 200, (9.0, 4.0, 20.0)),
-    *photographs("squeezenet1_1", "last", "features.12", 200, (9.0, 4.0, 20.0)),
-    *photographs("squeezenet1_1", "inner", "features.9", 200, (9.0, 4.0, 20.0)),
-    *photographs("googlenet", "last", "inception_5b", 200, (9.0, 4.0, 20.0)),
-    *photographs("googlenet", "inner", "inception_4e", 200, (9.0, 4.0, 20.0)),
+    *photographs("mobilenet_v2", "last", "features.18", (9.0, 4.0, 20.0)),
+    *photographs("mobilenet_v2", "inner", "features.14.conv.0", (9.0, 4.0, 20.0)),
+    *photographs("squeezenet1_1", "last", "features.12", (9.0, 4.0, 20.0)),
+    *photographs("squeezenet1_1", "inner", "features.9", (9.0, 4.0, 20.0)),
+    *photographs("googlenet", "last", "inception_5b", (9.0, 4.0, 20.0)),
+    *photographs("googlenet", "inner", "inception_4e", (9.0, 4.0, 20.0)),
     Table("gtsrb-last", "gtsrb", "features.8", "signs", 129, 1.0, ALL, (*QUICK, *SLOW), SMALL),
     Table("gtsrb-inner", "gtsrb", "features.3", "signs", 129, 1.0, ALL, (*QUICK, *SLOW), SMALL),
     Table(
