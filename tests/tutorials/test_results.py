@@ -32,7 +32,7 @@ def test_every_command_is_one_that_evaluate_takes(table: Table) -> None:
     arguments = _parser().parse_args(command[1:])
     assert arguments.layers == [table.layer] and arguments.metrics == list(table.metrics)
     assert chosen_reference(run_all.SECOND_REFERENCE, _methods(arguments)) == "grad-cam++"
-    assert {"uniform", "random", "center-gaussian", "edges"} <= set(table.methods) or table.name.endswith("-curves")
+    assert "center-gaussian" in table.methods  # what knows neither network nor class
 
 
 def test_names_are_unique_and_all_takes_at_most_three_hours_in_two_processes() -> None:
@@ -42,8 +42,8 @@ def test_names_are_unique_and_all_takes_at_most_three_hours_in_two_processes() -
 
 
 def test_only_the_chosen_tables_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    run_all.main(["--list", "--only", "gtsrb"])
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[:-1]] == ["gtsrb-last", "gtsrb-inner"]
+    run_all.main(["--list", "--only", "gtsrb-inner"])
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[:-1]] == ["gtsrb-inner"]
     with pytest.raises(SystemExit, match="--only: expected the beginning of one of mobilenet_v2-last-photos"):
         run_all.main(["--list", "--only", "resnet"])
 
