@@ -76,13 +76,14 @@ def notes(bench: Bench) -> list[str]:
     """Explanations of single metrics."""
     lines = [
         "Average drop, increase and win: the normalized image times the map scaled to [0, 1], as torchcam does it; "
-        "what the map leaves out becomes the mean color. A uniform map shows the whole image.",
+        "what the map leaves out becomes the mean color, or black where inputs are not centered. A uniform map shows "
+        "the whole image.",
     ]
     if {"kept", "occluded"} & set(bench.settings.groups):
         lines.append(
-            "Confidence kept, min(Y, O) / Y, and relative confidence, O / Y: the top pixels as they are, all others 0 "
-            "in the model's input (the mean color, or black where inputs are not centered). Equal values come in a "
-            "random order, so a uniform map shows scattered pixels."
+            "Confidence kept, min(Y, O) / Y, and relative confidence, O / Y (figure 10 of the Grad-CAM++ paper): the "
+            "top pixels of the map as they are, all others 0 in the model's input. Equal values come in random order, "
+            "so a uniform map shows scattered pixels."
         )
     if "randomization" in bench.settings.groups:
         names = "; ".join(

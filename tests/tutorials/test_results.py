@@ -66,7 +66,6 @@ def test_results_are_copied_from_a_run_with_each_reference(
     assert {path.name: path.read_text() for path in out.iterdir()} == {
         "table.md": "grad-cam",
         "summary.csv": "grad-cam",
-        "figure.png": "grad-cam",
         "table-against-grad-cam++.md": "grad-cam++",
     }
     assert [command[1:4] for command in commands] == [["-m", "captum_sgcampp", "evaluate"]] * 2

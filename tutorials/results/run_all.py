@@ -21,7 +21,7 @@ import table_pictures as pictures
 from table_list import TABLES, Table
 
 HERE = Path(__file__).resolve().parent
-RESULTS = ("table.md", "summary.csv", "figure.png")
+RESULTS = ("table.md", "summary.csv")
 SECOND_REFERENCE = "grad-cam++"
 
 
