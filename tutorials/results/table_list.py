@@ -35,6 +35,7 @@ POOLED = (
     "log-odds-two-sided-grad-cam++",
     *BASELINES,
 )
+INNER = (*OF_THE_PAPERS, *TWO_SIDED, "hires-cam", "layer-cam", "log-odds-hires-cam", "uniform", "center-gaussian")
 POOLED_FEW = (
     "grad-cam",
     "grad-cam++",
@@ -59,7 +60,8 @@ class Table:
         layer: of the network.
         pictures: see `table_pictures.py`.
         images: how many there are.
-        seconds: measured for one image, in one thread.
+        seconds: of one image in one thread. Measured for MobileNetV2's last layer (photographs) and the traffic signs,
+            the others by their number of forward passes.
         methods, metrics, more: options of `evaluate`.
     """
 
@@ -85,52 +87,55 @@ class Table:
         return ["captum_sgcampp", "evaluate", *pictures, *model, *options]
 
 
-def photographs(network: str, place: str, layer: str, seconds: tuple[float, float, float]) -> list[Table]:
-    """The three tables of a layer of an ImageNet network: mosaics and drop, boxes, and what takes longer."""
-    name = f"{network}-{place}"
-    methods, few = (POOLED, POOLED_FEW) if place == "last" else (ALL, FEW)
-    more = ("--nt-samples", "4") if place == "last" else ()
-    return [
-        Table(f"{name}-photos", network, layer, "imagenet", 96, seconds[0], methods, QUICK, more),
-        Table(f"{name}-boxes", network, layer, "boxes", BOXED, seconds[1], few, BOXES, more),
-        Table(f"{name}-curves", network, layer, "imagenet", 96, seconds[2], few, SLOW, (*more, "--steps", "10")),
+def photographs(network: str, layers: tuple[str, str], cost: float, inner_curves: bool = True) -> list[Table]:
+    """The tables of an ImageNet network: mosaics and drop, boxes, and what takes longer.
+
+    Args:
+        network: its name.
+        layers: the last and an inner one.
+        cost: of a forward pass, MobileNetV2's is 1.
+        inner_curves: whether what takes longer is measured at the inner layer, too.
+    """
+    last, inner = layers
+    few_samples, curves = ("--nt-samples", "4"), ("--nt-samples", "4", "--steps", "10", "--limit", "48")
+
+    def table(
+        kind: str, layer: str, count: int, seconds: float, methods: tuple[str, ...], *rest: tuple[str, ...]
+    ) -> Table:
+        pictures = "boxes" if kind.endswith("boxes") else "imagenet"
+        return Table(f"{network}-{kind}", network, layer, pictures, count, cost * seconds, methods, *rest)
+
+    found = [
+        table("last-photos", last, 96, 6.75, POOLED, QUICK, few_samples),
+        table("last-boxes", last, BOXED, 2, POOLED_FEW, BOXES, few_samples),
+        table("last-curves", last, 48, 13, POOLED_FEW, SLOW, curves),
+        table("inner-photos", inner, 96, 11, INNER, QUICK, few_samples),
+        table("inner-boxes", inner, BOXED, 3, INNER, BOXES, few_samples),
+        table("inner-curves", inner, 48, 19, INNER, SLOW, curves),
     ]
+    return found if inner_curves else found[:-1]
 
 
-SMALL = ("--window", "8", "--stride", "4", "--steps", "10")
+SCENES = ("--scenes", "300", "--steps", "10", "--nt-samples", "4")
+OBJECTS = ("drop", "kept", "localization", "instances")
 TABLES = [
-    *photographs("mobilenet_v2", "last", "features.18", (9.0, 4.0, 20.0)),
-    *photographs("mobilenet_v2", "inner", "features.14.conv.0", (9.0, 4.0, 20.0)),
-    *photographs("squeezenet1_1", "last", "features.12", (9.0, 4.0, 20.0)),
-    *photographs("squeezenet1_1", "inner", "features.9", (9.0, 4.0, 20.0)),
-    *photographs("googlenet", "last", "inception_5b", (9.0, 4.0, 20.0)),
-    *photographs("googlenet", "inner", "inception_4e", (9.0, 4.0, 20.0)),
-    Table("gtsrb-last", "gtsrb", "features.8", "signs", 129, 1.0, ALL, QUICK),
-    Table("gtsrb-last-curves", "gtsrb", "features.8", "signs", 129, 1.0, FEW, SLOW, SMALL),
-    Table("gtsrb-inner", "gtsrb", "features.3", "signs", 129, 1.0, ALL, QUICK),
+    *photographs("mobilenet_v2", ("features.18", "features.14.conv.0"), 1),
+    *photographs("squeezenet1_1", ("features.12", "features.9"), 1),
+    *photographs("googlenet", ("inception_5b", "inception_4e"), 3, inner_curves=False),
+    Table("gtsrb-last", "gtsrb", "features.8", "signs", 129, 0.7, ALL, QUICK),
+    Table("gtsrb-curves", "gtsrb", "features.8", "signs", 129, 0.8, FEW, SLOW, ("--window", "8", "--stride", "4")),
+    Table("gtsrb-inner", "gtsrb", "features.3", "signs", 129, 0.7, ALL, QUICK),
     Table(
-        "vgg16_brain_mri-last", "vgg16_brain_mri", "features.29", "mri", 48, 60.0, WITHOUT_LOG_ODDS, ("drop", "kept")
-    ),
-    Table(
-        "scenes-last",
-        "shapes",
-        "features.14",
-        "scenes",
-        300,
-        1.0,
+        "vgg16_brain_mri-last",
+        "vgg16_brain_mri",
+        "features.29",
+        "mri",
+        48,
+        45,
         WITHOUT_LOG_ODDS,
-        ("drop", "kept", "localization", "instances", *SLOW),
-        ("--scenes", "300", "--steps", "10"),
+        ("drop", "kept"),
+        ("--nt-samples", "4"),
     ),
-    Table(
-        "scenes-inner",
-        "shapes",
-        "features.9",
-        "scenes",
-        300,
-        1.0,
-        WITHOUT_LOG_ODDS,
-        ("drop", "kept", "localization", "instances"),
-        ("--scenes", "300"),
-    ),
+    Table("scenes-last", "shapes", "features.14", "scenes", 300, 2, WITHOUT_LOG_ODDS, (*OBJECTS, *SLOW), SCENES),
+    Table("scenes-inner", "shapes", "features.9", "scenes", 300, 1, WITHOUT_LOG_ODDS, OBJECTS, SCENES),
 ]
