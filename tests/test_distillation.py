@@ -40,6 +40,12 @@ def test_the_term_is_the_squared_distance_of_the_positive_parts(space: tuple[int
     assert explanation_loss(with_graph(student), teacher).item() == pytest.approx(total / 3, rel=1e-12)
 
 
+def test_the_term_is_not_free_of_scale_but_grows_with_the_square_of_the_maps() -> None:
+    student, teacher = random_maps(2, 1, 3, 4), random_maps(2, 1, 3, 4, seed=1)
+    term = explanation_loss(with_graph(student), teacher).item()
+    assert explanation_loss(with_graph(3 * student), 3 * teacher).item() == pytest.approx(9 * term, rel=1e-12)
+
+
 @pytest.mark.parametrize("mode, small, large", [("linear", (4,), (7,)), ("bilinear", (3, 4), (6, 8))])
 def test_maps_of_different_size_meet_at_the_larger(mode: str, small: tuple[int, ...], large: tuple[int, ...]) -> None:
     few, many = random_maps(2, 1, *small), random_maps(2, 1, *large, seed=1)

@@ -3,23 +3,40 @@ together."""
 
 BUNDLED = "shapes"  # vision.classifiers
 DEFAULT_METHODS = ("grad-cam", "grad-cam++", "smooth-grad-cam++")
-EXPLAIN_METHODS = (*DEFAULT_METHODS, "two-sided-grad-cam++", "two-sided-smooth-grad-cam++")  # vision.methods
+EXPLAIN_METHODS = (  # vision.methods
+    *DEFAULT_METHODS,
+    "two-sided-grad-cam++",
+    "two-sided-smooth-grad-cam++",
+    "hires-cam",
+    "layer-cam",
+)
 FILE_KINDS = ("image", "clip", "volume", "signal")  # vision.recordings
 EVALUATE_METHODS = (  # evaluation.methods
     "grad-cam",
     "grad-cam++",
+    "smooth-grad-cam++",
     "two-sided-grad-cam++",
+    "two-sided-smooth-grad-cam++",
+    "grad-cam++-without-relu",
+    "hires-cam",
+    "layer-cam",
+    "log-odds-grad-cam",
+    "log-odds-grad-cam++",
+    "log-odds-two-sided-grad-cam++",
+    "log-odds-two-sided-smooth-grad-cam++",
+    "log-odds-hires-cam",
     "top-feature-map",
+    "noise-tunnel-grad-cam",
+    "noise-tunnel-grad-cam++",
+    "uniform",
     "random",
     "center-gaussian",
     "edges",
-    "smooth-grad-cam++",
-    "two-sided-smooth-grad-cam++",
-    "noise-tunnel-grad-cam",
-    "noise-tunnel-grad-cam++",
 )
 METRICS = (  # evaluation.measures
     "drop",
+    "kept",
+    "occluded",
     "curves",
     "occlusion",
     "sparseness",

@@ -86,7 +86,13 @@ def _check_out(arguments: argparse.Namespace) -> None:
 def _cases(arguments: argparse.Namespace, classifier: Classifier, device: torch.device) -> Cases:
     if arguments.folder is not None:
         return ImageFolder(
-            classifier, arguments.folder, device, arguments.target_from_name, arguments.masks, arguments.limit
+            classifier,
+            arguments.folder,
+            device,
+            arguments.target_from_name,
+            arguments.masks,
+            arguments.limit,
+            arguments.boxes,
         )
     if classifier.name != BUNDLED:
         raise ValueError(f"FOLDER: expected a folder of images for {classifier.name}, found none")

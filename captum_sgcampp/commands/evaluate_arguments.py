@@ -45,6 +45,13 @@ def _add_case_arguments(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=count, metavar="N", help="only the first images of the folder")
     add("--masks", type=Path, metavar="FOLDER", help="masks as PNG by the images' stems, not black where the object is")
     add(
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help='JSON with the images to measure, the class and the boxes of each: {"cat.jpg": {"target": 281, "boxes": '
+        "[[10, 20, 90, 80]]}}",
+    )
+    add(
         "--target-from-name",
         action="store_true",
         help="a file's stem is its class number (default: the most probable class)",

@@ -23,7 +23,7 @@ class Options:
         batch_size: images in one explanation. With 1 the maps are the same bits in any company. More are faster,
             mostly without noise and on GPUs. A smaller rest is then filled up, since the last bits of a convolution
             depend on the number of rows. With several threads those of a matrix product also depend on the place in
-            the batch. Maps differ by up to 2e-6 of their maximum. With `nt_samples="auto"` it is always 1.
+            the batch. Maps differ by about 1e-5 of their maximum. With `nt_samples="auto"` it is always 1.
     """
 
     methods: tuple[str, ...] = ("smooth-grad-cam++",)

@@ -13,10 +13,11 @@ from captum_sgcampp.demo.kept_samples import KeptSamples, all_finite
 from captum_sgcampp.demo.methods import GUIDED, counts_both_signs, is_guided, takes_noise
 from captum_sgcampp.demo.selection import Cell
 from captum_sgcampp.functional.class_map import ClassMap, MapOptions, class_map
+from captum_sgcampp.functional.gradient_maps import grad_cam_terms
 from captum_sgcampp.functional.sampling_statistics import SamplingStatistics, pole_shares, standard_error
 from captum_sgcampp.functional.selection import selection_mask
 from captum_sgcampp.sampling.sampler import LayerSample
-from captum_sgcampp.vision.grad_cam import weighted_maps
+from captum_sgcampp.vision.gradient_maps import clean_gradient, map_of_terms
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def shown_map(method: str, kept: KeptSamples, feature_maps: Sequence[int] = (), 
 
 def _class_map(method: str, sample: LayerSample, options: MapOptions) -> ClassMap:
     if method == "grad-cam":
-        weights, maps = weighted_maps(sample, options.relu)
-        return ClassMap(torch.zeros(()), weights, maps)
+        weights = clean_gradient(sample).flatten(2).mean(2)
+        return ClassMap(torch.zeros(()), weights, map_of_terms(grad_cam_terms, sample, options.relu))
     return class_map(sample.activation, sample.moments.mean(), sample.selected, options)
 
 

@@ -77,7 +77,7 @@ class Recipe:
             chosen = (
                 f", selection={{{', '.join(f'{name!r}: {value}' for name, value in selection)}}}" if selection else ""
             )
-            call = f"grad_cam(model, [layer], inputs, [{target}]{transform}, relu_attributions=True{chosen})"
+            call = f"gradient_maps(model, [layer], inputs, [{target}]{transform}, relu_attributions=True{chosen})"
             return [f"{key} = {call}[0][0][0]"]
         keywords = [f"{name}={value}" for name, value in selection]
         if counts_both_signs(method.removeprefix(GUIDED)):
@@ -122,7 +122,7 @@ _CLASSES = {
 
 _IMPORTS = {
     "draw_scene": "from captum_sgcampp.bundled import draw_scene",
-    "grad_cam": "from captum_sgcampp.vision.grad_cam import grad_cam",
+    "gradient_maps": "from captum_sgcampp.vision.gradient_maps import gradient_maps",
     "read_image": "from captum_sgcampp.vision.images import read_image",
 }
 

@@ -6,16 +6,17 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from captum_sgcampp.bundled import Scene, draw_scene
 from captum_sgcampp.evaluation.items import Item
+from captum_sgcampp.evaluation.regions import Boxed, box_regions, enclosing_box, mask_region, read_boxes
 from captum_sgcampp.names import printable
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.images import SUFFIXES, ImageError, read_image
@@ -25,8 +26,8 @@ FIRST_EVALUATION_SEED = 3_000_000_000
 SEEDS_PER_RUN = 1_000_000  # distance of the scenes of two evaluation seeds, and the most scenes of one
 
 # What groups of metrics need.
-MASKS = "masks of the objects"
-PAIRS = "images with several objects of the class, and their masks"
+MASKS = "masks or boxes of the objects"
+PAIRS = "images with several objects of the class, and the mask or box of each"
 MOSAICS = "images of at least four classes, one class in each"
 
 
@@ -40,7 +41,7 @@ class Case:
         target: class index.
         regions: pixels of the class's objects, `(1, H, W)`, where they are known.
         boxes: the same for their boxes.
-        instances: pixels of each object, `(I, H, W)`.
+        instances: pixels of each object, or of its box, `(I, H, W)`.
     """
 
     name: str
@@ -110,6 +111,7 @@ class ImageFolder:
         device: of the inputs.
         target_from_name: whether a file's stem is its class index. Otherwise the most probable class is explained.
         masks: folder of masks as PNG by the same stem, not black where the object is.
+        boxes_file: see `read_boxes`. Only the images that it names are explained.
         limit: only the first so many images.
     """
 
@@ -119,6 +121,7 @@ class ImageFolder:
     target_from_name: bool = False
     masks: Path | None = None
     limit: int | None = None
+    boxes_file: Path | None = None
     kind: ClassVar[str] = "images"
 
     def __post_init__(self) -> None:
@@ -130,28 +133,36 @@ class ImageFolder:
 
     @property
     def has(self) -> frozenset[str]:
-        return frozenset({MOSAICS} if self.masks is None else {MOSAICS, MASKS})
+        masks = {MASKS} if self.masks or self.boxes_file else set()
+        return frozenset({MOSAICS} | masks | ({PAIRS} if self.boxes_file else set()))
 
     def settings(self) -> Mapping[str, Any]:
         return {
             "FOLDER": os.path.abspath(self.folder),
             "--limit": self.limit,
             "--masks": None if self.masks is None else os.path.abspath(self.masks),
+            "--boxes": None if self.boxes_file is None else os.path.abspath(self.boxes_file),
             "--target-from-name": self.target_from_name,
         }
 
     def items(self) -> Sequence[Item]:
-        paths = sorted(path for path in self.folder.iterdir() if _is_image(path))[: self.limit]
+        paths = sorted(path for path in self.folder.iterdir() if _is_image(path))
+        if self.boxes_file is not None:
+            paths = self._boxed_only(paths)
         if not paths:
             raise FileNotFoundError(f"FOLDER: expected images ({', '.join(SUFFIXES)}) in {self.folder}, found none")
-        items = [Item(printable(path.name), os.fsencode(path.name), self._target_in(path.name)) for path in paths]
+        items = [
+            Item(printable(path.name), os.fsencode(path.name), self._known_target(path.name))
+            for path in paths[: self.limit]
+        ]
         for item in items:
             self._check_mask(item)
         return items
 
     def files(self, item: Item) -> Sequence[Path]:
         image = self._image(item)
-        return [image] if self.masks is None else [image, self.masks / f"{image.stem}.png"]
+        masks = [] if self.masks is None else [self.masks / f"{image.stem}.png"]
+        return [image, *masks, *([] if self.boxes_file is None else [self.boxes_file])]
 
     def inputs(self, item: Item) -> Tensor:
         path = self._image(item)
@@ -163,15 +174,36 @@ class ImageFolder:
     def load(self, item: Item) -> Case:
         inputs = self.inputs(item)
         target = most_probable(self.classifier, inputs) if item.target is None else item.target
-        if self.masks is None:
-            return Case(item.name, inputs, target)
-        region = _mask(self.classifier, self.files(item)[1]).to(self.device)
-        return Case(item.name, inputs, target, region[None], _box(region)[None])
+        regions = instances = boxes = None
+        if self.masks is not None:
+            path = self.files(item)[1]
+            regions = mask_region(self.classifier, read_image(path), str(path)).to(self.device)[None]
+            boxes = enclosing_box(regions[0])[None]
+        if self.boxes_file is not None:
+            of_image = self._boxed[os.fsdecode(item.file)].boxes
+            instances = box_regions(self.classifier, read_image(self._image(item)), of_image).to(self.device)
+            boxes = instances.any(0)[None]
+        return Case(item.name, inputs, target, regions, boxes, instances)
+
+    @cached_property
+    def _boxed(self) -> dict[str, Boxed]:
+        return {} if self.boxes_file is None else read_boxes(self.boxes_file)
+
+    def _boxed_only(self, paths: Sequence[Path]) -> list[Path]:
+        found = [path for path in paths if path.name in self._boxed]
+        missing = sorted(set(self._boxed) - {path.name for path in found})
+        if missing:
+            raise FileNotFoundError(
+                f"--boxes: expected images of {self.folder}, found {missing[0]!r}, which is not there"
+            )
+        return found
 
     def _image(self, item: Item) -> Path:
         return self.folder / os.fsdecode(item.file)
 
-    def _target_in(self, name: str) -> int | None:
+    def _known_target(self, name: str) -> int | None:
+        if name in self._boxed and (target := self._boxed[name].target) is not None:
+            return self.classifier.class_index(str(target))
         if not self.target_from_name:
             return None
         if not Path(name).stem.isdigit():
@@ -187,22 +219,6 @@ class ImageFolder:
 def _is_image(path: Path) -> bool:
     """Also macOS's resource forks begin with a dot."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _mask(classifier: Classifier, path: Path) -> Tensor:
-    shown = np.asarray(classifier.show(read_image(path)).convert("L"))
-    region = torch.from_numpy(shown > 127)
-    if not region.any():
-        raise ValueError(f"--masks: expected some pixels of the object in the classifier's crop of {path}, found none")
-    return region
-
-
-def _box(region: Tensor) -> Tensor:
-    """The smallest box around a region `(H, W)`, as a region."""
-    rows, columns = region.any(1).nonzero().flatten(), region.any(0).nonzero().flatten()
-    box = torch.zeros_like(region)
-    box[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1] = True
-    return box
 
 
 @dataclass(frozen=True)
@@ -246,7 +262,7 @@ class Scenes:
         scene = draw_scene(int(item.file))
         target = _most_frequent(scene)
         instances = torch.from_numpy(scene.masks[[c == target for c in scene.classes]]).to(self.device)
-        boxes = torch.stack([_box(instance) for instance in instances]).any(0)
+        boxes = torch.stack([enclosing_box(instance) for instance in instances]).any(0)
         return Case(item.name, self._prepared(scene), target, instances.any(0)[None], boxes[None], instances)
 
     def _prepared(self, scene: Scene) -> Tensor:

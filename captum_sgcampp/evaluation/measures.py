@@ -1,4 +1,4 @@
-"""The measures of a map, what each needs, and the work that all methods share on an image."""
+"""The measures of a map, and the work that all methods share on an image."""
 
 from __future__ import annotations
 
@@ -11,84 +11,9 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from captum_sgcampp import metrics as m
-from captum_sgcampp.evaluation.cases import MASKS, MOSAICS, PAIRS, Case, image_seed
+from captum_sgcampp.evaluation.cases import Case, image_seed
+from captum_sgcampp.evaluation.groups import KEPT, THRESHOLDS
 from captum_sgcampp.evaluation.methods import Method
-
-THRESHOLDS = (0, 0.25, 0.5)  # of the map scaled to [0, 1]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number per image.
-
-    Attributes:
-        name: its column.
-        title: its name in the table.
-        better: 1 where higher is better, -1 where lower is, 0 for a description.
-    """
-
-    name: str
-    title: str
-    better: int = 0
-
-
-@dataclass(frozen=True)
-class Group:
-    """Metrics that are computed together and chosen by one name.
-
-    Attributes:
-        needs: what the images must have, in words. Empty: nothing.
-        metrics: the results.
-    """
-
-    needs: str
-    metrics: tuple[Metric, ...]
-
-    @property
-    def values(self) -> list[str]:
-        """Names of the numbers of an image. The win percentage compares the confidences `explained` of two methods."""
-        names = [metric.name for metric in self.metrics]
-        return ["explained", *(name for name in names if name != "win")] if "win" in names else names
-
-
-def groups(randomization_steps: int) -> dict[str, Group]:
-    """All groups by the name that `--metrics` takes."""
-    stages = range(1, randomization_steps + 1)
-    return {
-        "drop": Group(
-            "",
-            (
-                Metric("average_drop", "average drop (%)", -1),
-                Metric("increase", "increase in confidence (%)", 1),
-                Metric("win", "win against the reference (%)", 1),
-            ),
-        ),
-        "curves": Group("", (Metric("deletion", "deletion area", -1), Metric("insertion", "insertion area", 1))),
-        "occlusion": Group("", (Metric("occlusion", "rank correlation with occlusion", 1),)),
-        "sparseness": Group("", (Metric("sparseness", "sparseness (Gini index)"),)),
-        "randomization": Group(
-            "", tuple(Metric(f"randomization_{k}", f"similarity after randomization {k}", -1) for k in stages)
-        ),
-        "localization": Group(MASKS, _localization_metrics()),
-        "instances": Group(PAIRS, (Metric("instance_balance", "balance of the instances", 1),)),
-        "grid": Group(
-            MOSAICS,
-            (
-                Metric("grid", "grid pointing game", 1),
-                Metric("grid_two", "grid, two instances: energy in both", 1),
-                Metric("grid_balance", "grid, two instances: balance", 1),
-            ),
-        ),
-    }
-
-
-def _localization_metrics() -> tuple[Metric, ...]:
-    return (
-        Metric("energy", "energy in the object", 1),
-        Metric("pointing", "pointing game", 1),
-        *(Metric(f"loc_{t}", f"Loc at {t} (boxes)", 1) for t in THRESHOLDS),
-        *(Metric(f"iou_{t}", f"IoU at {t} (masks)", 1) for t in THRESHOLDS),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,14 +140,46 @@ def measure(trial: Trial) -> dict[str, float]:
     return found
 
 
+def _scaled(maps: Tensor) -> Tensor:
+    """Scaled to [0, 1]. A uniform map is 1 everywhere: it shows the whole image. One without positive values is 0."""
+    low, high = maps.flatten(1).aminmax(dim=1)
+    uniform = (low == high) & (low > 0)
+    return torch.where(uniform[:, None, None], 1, m.unit_range(maps))
+
+
 def _drop(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
     shared, case = trial.shared, trial.shared.case
-    explained = shared.bench.confidence(m.explanation_inputs(case.inputs, m.unit_range(maps)), case.target)
+    explained = shared.bench.confidence(m.explanation_inputs(case.inputs, _scaled(maps)), case.target)
     return {
         "explained": float(explained),
         "average_drop": float(m.average_drop(shared.confidence, explained)),
         "increase": float(m.increase_in_confidence(shared.confidence, explained)),
     }
+
+
+def _kept(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
+    shared, case = trial.shared, trial.shared.case
+    found = {}
+    for percent in KEPT:
+        shown = m.explanation_inputs(case.inputs, m.top_pixels(maps, percent / 100))
+        kept = m.confidence_kept(shared.confidence, shared.bench.confidence(shown, case.target))
+        found[f"kept_{percent}"] = float(kept)
+    return found
+
+
+def _occluded(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
+    case, s = trial.shared.case, trial.shared.bench.settings
+    curve = m.insertion_curve(
+        trial.shared.bench.model,
+        case.inputs,
+        maps,
+        case.target,
+        steps=s.steps,
+        baseline="zero",
+        link=s.link,
+        batch_size=s.batch_size,
+    )
+    return {"relative_area": float(m.relative_confidence_area(trial.shared.confidence, curve))}
 
 
 def _curves(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
@@ -261,22 +218,29 @@ def _randomization(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str
 
 
 def _localization(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
-    case, scaled = trial.shared.case, m.unit_range(maps)
-    assert case.regions is not None and case.boxes is not None
+    case, scaled = trial.shared.case, _scaled(maps)
+    assert case.boxes is not None
+    inside = case.boxes if case.regions is None else case.regions
     found = {
-        "energy": float(m.energy_inside(maps, case.regions)),
-        "pointing": float(m.pointing_game(maps, case.regions, tolerance=trial.shared.bench.settings.tolerance)),
+        "energy": float(m.energy_inside(maps, inside)),
+        "pointing": float(m.pointing_game(maps, inside, tolerance=trial.shared.bench.settings.tolerance)),
     }
     for threshold in THRESHOLDS:
         found[f"loc_{threshold}"] = float(m.localization_score(scaled, case.boxes, threshold))
-        found[f"iou_{threshold}"] = float(m.localization_score(scaled, case.regions, threshold))
+        if case.regions is not None:
+            found[f"iou_{threshold}"] = float(m.localization_score(scaled, case.regions, threshold))
     return found
 
 
 def _instances(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
     instances = trial.shared.case.instances
     assert instances is not None
-    return {"instance_balance": float(m.instance_balance(maps, instances)) if len(instances) > 1 else float("nan")}
+    if len(instances) < 2:
+        return {}
+    return {
+        "instance_balance": float(m.instance_balance(maps, instances)),
+        "instance_recall": float(m.instance_recall(maps, instances)),
+    }
 
 
 def _grid(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
@@ -295,6 +259,8 @@ def _grid(trial: Trial, attributions: Tensor, maps: Tensor) -> dict[str, float]:
 
 _MEASURES: dict[str, Callable[[Trial, Tensor, Tensor], dict[str, float]]] = {
     "drop": _drop,
+    "kept": _kept,
+    "occluded": _occluded,
     "curves": _curves,
     "occlusion": _occlusion,
     "sparseness": _sparseness,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from captum.attr import LayerActivation, LayerGradCam, NoiseTunnel
@@ -13,6 +13,9 @@ from torch import Generator, Tensor, nn
 
 from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
 from captum_sgcampp.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCamPlusPlus
+from captum_sgcampp.functional.gradient_maps import hires_cam_terms, layer_cam_terms, without_relu_terms
+from captum_sgcampp.scores.classes import LogOdds
+from captum_sgcampp.vision.gradient_maps import Terms, gradient_maps
 
 # From the model, the layer, one input (1, C, H, W), the class and a seed to a map (1, 1, h, w).
 Explain: TypeAlias = Callable[[nn.Module, nn.Module, Tensor, int, int], Tensor]
@@ -38,6 +41,12 @@ def _grad_cam_plus_plus(
     maps: Tensor = LayerGradCamPlusPlus(model, layer).attribute(
         inputs, target, relu_attributions=True, two_sided=two_sided
     )
+    return maps
+
+
+def _of_gradient(terms: Terms, model: nn.Module, layer: nn.Module, inputs: Tensor, target: int, seed: int) -> Tensor:
+    """A method that needs no more than the activation and the gradient."""
+    ((maps,),) = gradient_maps(model, [layer], inputs, [target], terms=terms, relu_attributions=True)
     return maps
 
 
@@ -96,6 +105,22 @@ def _noise_tunnel(
     return maps.detach()
 
 
+def _of_log_odds(
+    explain: Explain, model: nn.Module, layer: nn.Module, inputs: Tensor, target: int, seed: int
+) -> Tensor:
+    """The method with the log-odds of the class as the score: what speaks for it and not for any other."""
+    return explain(LogOdds(model).eval(), layer, inputs, target, seed)
+
+
+def _smooth_of_log_odds(n: int, noise_level: float, *arguments: Any) -> Tensor:
+    return _of_log_odds(partial(_smooth, n, noise_level, two_sided=True), *arguments)
+
+
+def _uniform(model: nn.Module, layer: nn.Module, inputs: Tensor, target: int, seed: int) -> Tensor:
+    """One value everywhere: what a measure gives for area alone."""
+    return torch.ones(1, 1, *inputs.shape[2:]).to(inputs)
+
+
 def _random(model: nn.Module, layer: nn.Module, inputs: Tensor, target: int, seed: int) -> Tensor:
     """Uniform values at every position of the layer."""
     return torch.rand(_map_shape(model, layer, inputs), generator=Generator().manual_seed(seed)).to(inputs)
@@ -124,7 +149,11 @@ PLAIN: dict[str, Explain] = {
     "grad-cam": _grad_cam,
     "grad-cam++": _grad_cam_plus_plus,
     "two-sided-grad-cam++": partial(_grad_cam_plus_plus, two_sided=True),
+    "grad-cam++-without-relu": partial(_of_gradient, without_relu_terms),
+    "hires-cam": partial(_of_gradient, hires_cam_terms),
+    "layer-cam": partial(_of_gradient, layer_cam_terms),
     "top-feature-map": _top_feature_map,
+    "uniform": _uniform,
     "random": _random,
     "center-gaussian": _center_gaussian,
     "edges": _edges,
@@ -135,6 +164,12 @@ NOISY: dict[str, Callable[..., Tensor]] = {
     "noise-tunnel-grad-cam": partial(_noise_tunnel, LayerGradCam),
     "noise-tunnel-grad-cam++": partial(_noise_tunnel, LayerGradCamPlusPlus),
 }
+LOG_ODDS = "log-odds-"  # before the names of the methods that explain them
+PLAIN |= {
+    LOG_ODDS + name: partial(_of_log_odds, PLAIN[name])
+    for name in ("grad-cam", "grad-cam++", "two-sided-grad-cam++", "hires-cam")
+}
+NOISY[f"{LOG_ODDS}two-sided-smooth-grad-cam++"] = _smooth_of_log_odds
 METHODS = (*PLAIN, *NOISY)
 
 

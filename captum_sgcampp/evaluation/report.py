@@ -9,7 +9,8 @@ from itertools import islice
 from matplotlib.figure import Figure
 
 from captum_sgcampp._version import __version__
-from captum_sgcampp.evaluation.measures import Bench, Group, Metric, Settings
+from captum_sgcampp.evaluation.groups import Group, Metric
+from captum_sgcampp.evaluation.measures import Bench, Settings
 from captum_sgcampp.evaluation.summary import Row
 from captum_sgcampp.vision.classifiers import Classifier
 
@@ -60,6 +61,7 @@ def head(classifier: Classifier, images: str, settings: Settings) -> list[str]:
     """What was measured, in one line. `images` says how many of what."""
     s = settings
     of_groups = {
+        "occluded": f"relative confidence in {s.steps} steps",
         "curves": f"curves: {s.steps} steps, deletion to {s.deletion_baseline}, insertion from {s.insertion_baseline}",
         "occlusion": f"occlusion of {s.window} x {s.window} pixels, stride {s.stride}",
         "localization": f"pointing game with a tolerance of {s.tolerance:g} pixels",
@@ -74,8 +76,15 @@ def notes(bench: Bench) -> list[str]:
     """Explanations of single metrics."""
     lines = [
         "Average drop, increase and win: the normalized image times the map scaled to [0, 1], as torchcam does it; "
-        "what the map leaves out becomes the mean color.",
+        "what the map leaves out becomes the mean color, or black where inputs are not centered. A uniform map shows "
+        "the whole image.",
     ]
+    if {"kept", "occluded"} & set(bench.settings.groups):
+        lines.append(
+            "Confidence kept, min(Y, O) / Y, and relative confidence, O / Y (figure 10 of the Grad-CAM++ paper): the "
+            "top pixels of the map as they are, all others 0 in the model's input. Equal values come in random order, "
+            "so a uniform map shows scattered pixels."
+        )
     if "randomization" in bench.settings.groups:
         names = "; ".join(
             f"{number}: from the top down to {name}" for number, (name, _) in enumerate(bench.randomized, 1)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from captum_sgcampp.evaluation.cases import Cases
 from captum_sgcampp.evaluation.contents import check_unchanged
+from captum_sgcampp.evaluation.groups import Group, Metric, groups
 from captum_sgcampp.evaluation.items import Item, of_part, part_count, read_items, write_items
-from captum_sgcampp.evaluation.measures import Bench, Group, Metric, Settings, groups
+from captum_sgcampp.evaluation.measures import Bench, Settings
 from captum_sgcampp.evaluation.measuring import Measurer
 from captum_sgcampp.evaluation.methods import Method
 from captum_sgcampp.evaluation.report import failures, figure, head, notes, table

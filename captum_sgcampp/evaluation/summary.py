@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from captum_sgcampp.evaluation.measures import Metric
+from captum_sgcampp.evaluation.groups import Metric
 from captum_sgcampp.evaluation.rows import Measured
 from captum_sgcampp.metrics import bootstrap_interval, holm, sign_flip_test, win
 

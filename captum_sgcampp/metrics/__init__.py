@@ -15,7 +15,15 @@ from captum_sgcampp.metrics.curves import (
     pixel_order,
 )
 from captum_sgcampp.metrics.drop import average_drop, explanation_inputs, increase_in_confidence, win
-from captum_sgcampp.metrics.grid import cell_masks, instance_balance, instance_shares, mosaics, sample_mosaics
+from captum_sgcampp.metrics.equal_area import confidence_kept, relative_confidence_area, top_pixels
+from captum_sgcampp.metrics.grid import (
+    cell_masks,
+    instance_balance,
+    instance_recall,
+    instance_shares,
+    mosaics,
+    sample_mosaics,
+)
 from captum_sgcampp.metrics.localization import boxes_to_regions, energy_inside, localization_score, pointing_game
 from captum_sgcampp.metrics.maps import image_maps, unit_range
 from captum_sgcampp.metrics.occlusion import occlusion_map
@@ -34,6 +42,7 @@ __all__ = [
     "boxes_to_regions",
     "cell_masks",
     "class_confidence",
+    "confidence_kept",
     "deletion_curve",
     "energy_inside",
     "explanation_inputs",
@@ -42,6 +51,7 @@ __all__ = [
     "increase_in_confidence",
     "insertion_curve",
     "instance_balance",
+    "instance_recall",
     "instance_shares",
     "localization_score",
     "mosaics",
@@ -51,10 +61,12 @@ __all__ = [
     "pointing_game",
     "quantus_explanation",
     "randomized_models",
+    "relative_confidence_area",
     "sample_mosaics",
     "sign_flip_test",
     "sparseness",
     "spearman",
+    "top_pixels",
     "unit_range",
     "win",
 ]

@@ -128,6 +128,13 @@ def instance_shares(maps: Tensor, instances: Tensor) -> Tensor:
         >>> instance_shares(maps, cell_masks((2, 2)))
         tensor([[0.7500, 0.2500, 0.0000, 0.0000]])
     """
+    regions = _check_instances(maps, instances)
+    whole = maps.clamp_min(0).sum((1, 2))
+    return ratio(positive_energy(maps[:, None], regions), whole[:, None])
+
+
+def _check_instances(maps: Tensor, instances: Tensor) -> Tensor:
+    """The instances of every example, `(N, I, H, W)`, on the maps' device."""
     check_maps(maps)
     shape = tuple(instances.shape)
     fits = len(shape) in (3, 4) and shape[-2:] == maps.shape[1:] and shape[:-3] in ((), (len(maps),))
@@ -136,9 +143,7 @@ def instance_shares(maps: Tensor, instances: Tensor) -> Tensor:
             f"instances: expected bool of shape ({len(maps)}, I, {maps.shape[1]}, {maps.shape[2]}), or without the "
             f"first dimension, found {instances.dtype}, {shape}"
         )
-    regions = instances.to(maps.device).expand(len(maps), *shape[-3:])
-    whole = maps.clamp_min(0).sum((1, 2))
-    return ratio(positive_energy(maps[:, None], regions), whole[:, None])
+    return instances.to(maps.device).expand(len(maps), *shape[-3:])
 
 
 def instance_balance(maps: Tensor, instances: Tensor) -> Tensor:
@@ -162,3 +167,32 @@ def instance_balance(maps: Tensor, instances: Tensor) -> Tensor:
     """
     means = instance_shares(maps, instances) / instances.to(maps.device).sum((-2, -1)).clamp_min(1)
     return ratio(means.amin(1), means.amax(1))
+
+
+def instance_recall(maps: Tensor, instances: Tensor, *, threshold: float = 0.5) -> Tensor:
+    r"""
+    Share of the instances of a class that the map finds: those in which its maximum exceeds a part of the whole map's.
+    Higher is better. A map that covers the whole image evenly also scores 1.
+
+    Args:
+
+        maps, instances (Tensor): As in :func:`instance_shares`.
+        threshold (float, optional): The part of the whole map's maximum, from 0 to less than 1.
+                    Default: 0.5
+
+    Returns:
+        *Tensor*: `(N,)`, from 0 to 1; 0 for a map without positive values.
+
+    Examples::
+
+        >>> maps = torch.tensor([[[3.0, 1.0], [0.0, 0.0]]])
+        >>> instance_recall(maps, cell_masks((2, 2))[:2])
+        tensor([0.5000])
+    """
+    regions = _check_instances(maps, instances)
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold: expected 0 to less than 1, found {threshold}")
+    positive = maps.clamp_min(0)
+    highest = (positive[:, None] * regions).amax((-2, -1))
+    found = highest > threshold * positive.amax((1, 2))[:, None]
+    return found.to(maps.dtype).mean(1)

@@ -209,7 +209,7 @@ class _Call:
         ((before_relu, _),) = alone.maps(relu=False).values()
         if before_relu.any():
             return "all negative (the ReLU leaves nothing)"
-        both_signs = self.method == "grad-cam" or is_two_sided(self.method)
+        both_signs = self.method in ("grad-cam", "hires-cam") or is_two_sided(self.method)
         return f"all zero (no {'' if both_signs else 'positive '}gradient)"
 
 

@@ -10,9 +10,10 @@ from torch import Generator, Tensor, nn
 
 from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
 from captum_sgcampp.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCamPlusPlus
+from captum_sgcampp.functional.gradient_maps import grad_cam_terms, hires_cam_terms, layer_cam_terms
 from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
 from captum_sgcampp.model.layout_checks import ReshapeTransform
-from captum_sgcampp.vision.grad_cam import grad_cam
+from captum_sgcampp.vision.gradient_maps import Terms, gradient_maps
 
 # Their titles.
 METHODS = {
@@ -21,6 +22,14 @@ METHODS = {
     "smooth-grad-cam++": "Smooth Grad-CAM++",
     "two-sided-grad-cam++": "Two-sided Grad-CAM++",
     "two-sided-smooth-grad-cam++": "Two-sided Smooth Grad-CAM++",
+    "hires-cam": "HiResCAM",
+    "layer-cam": "LayerCAM",
+}
+# Those of one gradient, without second and third derivatives.
+OF_GRADIENT: dict[str, Terms] = {
+    "grad-cam": grad_cam_terms,
+    "hires-cam": hires_cam_terms,
+    "layer-cam": layer_cam_terms,
 }
 TWO_SIDED = "two-sided-"
 # The keywords `feature_maps` and `neurons` of `attribute`, as lists and slices, where something is selected.
@@ -81,12 +90,13 @@ def maps_by(
         selection: what the maps are restricted to.
     """
     chosen: dict[str, Any] = {"relu_attributions": relu, **(selection or {})}
-    if method == "grad-cam":
-        rows = grad_cam(
+    if method in OF_GRADIENT:
+        rows = gradient_maps(
             model,
             layers,
             inputs,
             targets,
+            terms=OF_GRADIENT[method],
             reshape_transform=reshape_transform,
             relu_attributions=relu,
             selection=selection,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from captum_sgcampp.commands import choices
-from captum_sgcampp.evaluation.measures import groups
+from captum_sgcampp.evaluation.groups import groups
 from captum_sgcampp.evaluation.methods import METHODS as EVALUATE_METHODS
 from captum_sgcampp.metrics.curves import BASELINES
 from captum_sgcampp.vision.classifiers import BUNDLED

@@ -198,7 +198,7 @@ def test_a_running_explanation_can_be_cancelled(visit: Opened) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1400])
 def test_axe_finds_no_serious_fault_and_nothing_overflows(visit: Opened, width: int, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe needs the extra 'test'")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe needs the extra 'browser'")
     one = visit(width=width, scheme=scheme)
     one.page.locator("#more button").first.click()
     one.page.locator("#prepare").wait_for()

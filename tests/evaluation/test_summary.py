@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captum_sgcampp.evaluation.measures import Group, Metric
+from captum_sgcampp.evaluation.groups import Group, Metric
 from captum_sgcampp.evaluation.report import failures, figure, table
 from captum_sgcampp.evaluation.rows import Measured
 from captum_sgcampp.evaluation.summary import summarize, write_images

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from captum_sgcampp.metrics import cell_masks, instance_balance, instance_shares, mosaics, sample_mosaics
+from captum_sgcampp.metrics import (
+    cell_masks,
+    instance_balance,
+    instance_recall,
+    instance_shares,
+    mosaics,
+    sample_mosaics,
+)
 
 
 def test_tiles_lie_in_their_cells() -> None:
@@ -30,6 +37,17 @@ def test_two_instances() -> None:
     assert instance_shares(maps, cells)[0].tolist() == pytest.approx([2 / 3, 0, 0, 1 / 3])
     assert instance_balance(maps, cells[[0, 3]]).item() == pytest.approx(0.5)
     assert instance_balance(torch.zeros(1, 4, 4), cells[[0, 3]]).item() == 0
+
+
+def test_recall_counts_the_instances_whose_maximum_exceeds_half_of_the_maps() -> None:
+    cells = cell_masks((4, 4))
+    maps = torch.zeros(2, 4, 4)
+    maps[0, 0, 0], maps[0, 0, 3], maps[0, 3, 0], maps[0, 3, 3] = 2.0, 1.0, 1.01, -5.0
+    assert instance_recall(maps, cells).tolist() == [0.5, 0]
+    assert instance_recall(maps, cells, threshold=0.4).tolist() == [0.75, 0]
+    maps[0, 1, 2] = 8.0  # the whole map's maximum counts, also outside the instances
+    assert instance_recall(maps[:1], cells[[0, 2, 3]]).tolist() == [0]
+    assert instance_recall(torch.ones(1, 4, 4), cells).tolist() == [1]
 
 
 def test_partners_are_of_three_other_classes() -> None:
@@ -73,5 +91,9 @@ def test_many_images_are_paired_at_once_also_where_one_class_has_nearly_all() ->
 def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match=r"^tiles: expected"):
         mosaics(torch.rand(2, 3, 3, 5, 6))
+    with pytest.raises(ValueError, match=r"^threshold: expected"):
+        instance_recall(torch.rand(1, 4, 4), cell_masks((4, 4)), threshold=1)
+    with pytest.raises(ValueError, match=r"^instances: expected bool"):
+        instance_recall(torch.rand(1, 4, 4), cell_masks((4, 6)))
     with pytest.raises(ValueError, match=r"^size: expected even"):
         cell_masks((5, 4))

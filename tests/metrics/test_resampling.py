@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -41,6 +42,34 @@ def test_without_a_difference_p_is_uniform_and_with_one_it_is_small() -> None:
     assert sign_flip_test(torch.randn(30, generator=generator) + 1.5) < 0.001
     assert sign_flip_test(torch.zeros(40)) == 1
     assert sign_flip_test(torch.ones(40)) == pytest.approx(1 / 20_001)
+
+
+def shares(generator: Generator, images: int) -> torch.Tensor:
+    """A share of a map per image: skewed, and 0 on some images."""
+    values = torch.rand(images, generator=generator, dtype=torch.float64) ** 3
+    return values * (torch.rand(images, generator=generator) > 0.1)
+
+
+def hits(generator: Generator, images: int) -> torch.Tensor:
+    """0 or 1 per image, so that most differences are ties."""
+    return (torch.rand(images, generator=generator) > 0.3).double()
+
+
+@pytest.mark.parametrize("noise", [shares, hits])
+@pytest.mark.parametrize("images", [20, 96])
+def test_methods_that_are_the_same_up_to_noise_are_told_apart_in_at_most_7_percent(noise: Any, images: int) -> None:
+    """200 data sets: the methods differ by chance alone."""
+    generator = Generator().manual_seed(3)
+    p = [sign_flip_test(noise(generator, images) - noise(generator, images), flips=1000) for _ in range(200)]
+    assert 0 < sum(value < 0.05 for value in p) <= 0.07 * 200
+
+
+def test_after_holm_a_table_of_equal_methods_rarely_marks_anything() -> None:
+    generator, marked = Generator().manual_seed(4), 0
+    for _ in range(100):
+        p = [sign_flip_test(torch.randn(30, generator=generator), flips=1000) for _ in range(10)]
+        marked += min(holm(p)) < 0.05
+    assert marked <= 10  # 5 expected; without the correction 40
 
 
 def test_holm_by_hand_leaves_unknown_values_out() -> None:

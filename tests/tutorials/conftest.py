@@ -6,5 +6,5 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "tutorials"
-sys.path[:0] = [str(FOLDER / name) for name in ("cost", "bundled_network", "side_by_side")]
+sys.path[:0] = [str(FOLDER / name) for name in ("cost", "bundled_network", "side_by_side", "results")]
 sys.path.append(str(FOLDER))  # for the package `tasks`

@@ -173,7 +173,7 @@ def test_maps_without_a_positive_value_tell_why(method: str) -> None:
     negative, zero = found[0, "negative"], found[1, "negative"]
     assert not negative.maps.any() and not zero.maps.any()
     assert negative.note.startswith("8 x 8, all negative (the ReLU leaves nothing)")
-    both_signs = method == "grad-cam" or method.startswith("two-sided")
+    both_signs = method in ("grad-cam", "hires-cam") or method.startswith("two-sided")
     assert zero.note.startswith(f"8 x 8, all zero (no {'' if both_signs else 'positive '}gradient)")
 
 

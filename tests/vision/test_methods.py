@@ -8,9 +8,10 @@ import pytest
 import torch
 from captum.attr import LayerGradCam
 from networks import ConvNet, images
+from reference import observe
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
-from captum_sgcampp.vision.methods import METHODS, Noise, is_smooth, is_two_sided, maps_by
+from captum_sgcampp.vision.methods import METHODS, OF_GRADIENT, Noise, is_smooth, is_two_sided, maps_by
 
 NOISE = Noise(5, 0.2, 7)
 
@@ -18,6 +19,10 @@ NOISE = Noise(5, 0.2, 7)
 def expected(method: str, model: Any, layer: Any, inputs: torch.Tensor, target: int, relu: bool) -> torch.Tensor:
     if method == "grad-cam":
         return LayerGradCam(model, layer).attribute(inputs, target, relu_attributions=relu).detach()
+    if method in OF_GRADIENT:
+        a, g = zip(*(observe(model, layer, (row[None],), target)[:2] for row in inputs), strict=True)
+        maps = OF_GRADIENT[method](torch.stack(a), torch.stack(g)).sum(1, keepdim=True)
+        return maps.relu() if relu else maps
     options: dict[str, Any] = {"relu_attributions": relu, "two_sided": "two-sided" in method}
     if "smooth" not in method:
         return LayerGradCamPlusPlus(model, layer).attribute(inputs, target, **options)

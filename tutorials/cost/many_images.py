@@ -138,7 +138,7 @@ def _kill_after(run: list[str], out: Path, parts: int) -> None:
     time.sleep(random.random())
     process.send_signal(signal.SIGKILL)
     if process.wait() != -signal.SIGKILL:
-        raise RuntimeError("expected a run that was killed, found one that had ended: take more images")
+        raise RuntimeError(f"expected a run that was killed, found one that had ended with {process.returncode}")
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

@@ -63,6 +63,31 @@ def test_a_student_learns_its_teachers_maps(method: str) -> None:
     assert distance[1] < 0.5 * distance[0]
 
 
+@pytest.mark.parametrize("method, growth", [("Grad-CAM", (4, 4)), ("Grad-CAM++", (1, 3.9))])
+def test_maps_follow_the_size_of_the_logits_and_not_that_of_the_activation(
+    method: str, growth: tuple[float, float]
+) -> None:
+    learned, _ = split(0)
+    torch.manual_seed(0)
+    network, some = DigitNet(4).double(), slice(0, 20)
+    convolution, first, logits = network.features[5], network.classifier[1], network.classifier[3]
+
+    def size() -> float:
+        found = train.maps(network, method, learned.images[some].double(), learned.labels[some], create_graph=True)
+        return explanation_loss(found, torch.zeros_like(found)).item()
+
+    before = size()
+    with torch.no_grad():
+        for parameter in (convolution.weight, convolution.bias):
+            parameter *= 3
+        first.weight /= 3
+    assert size() == pytest.approx(before, rel=1e-9)  # the same function with a larger activation
+    with torch.no_grad():
+        for parameter in (logits.weight, logits.bias):
+            parameter *= 2
+    assert growth[0] * (1 - 1e-9) <= size() / before <= growth[1] * (1 + 1e-9)
+
+
 def test_the_loss_of_logits_is_its_definition_and_0_for_the_teachers_own() -> None:
     torch.manual_seed(0)
     student, teacher = torch.randn(2, 3, 10, dtype=torch.float64)
