@@ -34,7 +34,7 @@ def test_a_letter_is_read_where_its_first_time_step_is() -> None:
 
 
 def test_shares_and_maxima_by_hand() -> None:
-    word = drawing.Word("ab", torch.zeros(1, 32, 128), ((0, 64), (64, 96)))
+    word = drawing.Word("ab", torch.zeros(1, 32, 128), ((4, 50), (64, 96)))
     map_ = torch.zeros(32, 128)
     map_[3, 10], map_[5, 70], map_[9, 100] = 3, 4, 1
     found: measure.Found = defaultdict(list)
