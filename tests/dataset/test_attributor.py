@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum.attr import LayerGradCam
+from captum.attr import LayerGradCam, LayerGradientXActivation
 from PIL import Image
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
@@ -95,6 +95,9 @@ def test_rows_are_what_the_classes_give(factory: str, pictures: list[Image.Image
 def explained(model: torch.nn.Module, layer: torch.nn.Module, method: str, inputs: torch.Tensor, target: int) -> Any:
     if method == "grad-cam":
         return LayerGradCam(model, layer).attribute(inputs, target, relu_attributions=True).detach()
+    if method in ("hires-cam", "layer-cam"):  # the activations of these layers are at least 0
+        terms = LayerGradientXActivation(model, layer).attribute(inputs, target).detach()
+        return (terms.relu() if method == "layer-cam" else terms).sum(1, keepdim=True).relu()
     options: Any = {"relu_attributions": True, "two_sided": method.startswith("two-sided")}
     if "smooth" not in method:
         return LayerGradCamPlusPlus(model, layer).attribute(inputs, target, **options)
