@@ -23,10 +23,10 @@ from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, usable_device
 from captum_sgcampp.vision.explanations import (
     Results,
     Subject,
-    classified,
+    class_count,
     explained,
+    subjects_of,
     suited_layers,
-    target_indices,
     whole_number,
 )
 from captum_sgcampp.vision.images import ImageError, read_image
@@ -110,8 +110,7 @@ def _checked_outputs(arguments: argparse.Namespace, targets: Sequence[str]) -> l
     images, named = arguments.images, arguments.model_factory or arguments.model
     if not images and named not in (None, BUNDLED):
         raise ValueError(f"IMAGE: expected at least one image file for {named}, found none")
-    classes = sum(int(target[4:]) if target.startswith("top:") else 1 for target in targets)
-    pages = page_paths(arguments.out, max(1, len(images)) * classes, ROWS)
+    pages = page_paths(arguments.out, max(1, len(images)) * class_count(targets), ROWS)
     check_pictures(pages, images, arguments.overwrite)
     if arguments.save_maps:
         check_map_folder(arguments.save_maps, arguments.overwrite)
@@ -157,7 +156,7 @@ def _picture(
         place = Place(box=box)
         if is_cut:
             print(f"{name}: the model sees only a part of --box")
-    return list(_subjects(classifier, name, picture, targets, device)), place
+    return subjects_of(classifier, name, picture, targets, device), place
 
 
 def _read(path: Path | None, arguments: argparse.Namespace) -> tuple[str, Image.Image]:
@@ -182,15 +181,6 @@ def _rows(
         own = argparse.Namespace(**{**vars(arguments), "box": None if place is None else place.box})
         for subject, results in zip(subjects, _maps(classifier.model, subjects, layers, noise, own), strict=True):
             yield subject, results, place
-
-
-def _subjects(
-    classifier: Classifier, name: str, picture: Image.Image, targets: Sequence[str], device: torch.device
-) -> Iterator[Subject]:
-    inputs, probabilities = classified(classifier, picture, device)
-    for target in target_indices(classifier, probabilities, targets):
-        label = f"{classifier.classes[target]}: {probabilities[target]:.3f}"
-        yield Subject(name, classifier.show(picture), inputs, target, label)
 
 
 def _layers(model: nn.Module, subject: Subject, arguments: argparse.Namespace) -> list[ChosenLayer]:

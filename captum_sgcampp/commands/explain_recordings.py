@@ -13,7 +13,7 @@ import torch
 from captum_sgcampp.commands.outputs import check_map_folder, check_pictures, page_paths
 from captum_sgcampp.names import printable
 from captum_sgcampp.vision.classifiers import Classifier, usable_device
-from captum_sgcampp.vision.explanations import Results, Subject, classified, explained, target_indices
+from captum_sgcampp.vision.explanations import Results, Subject, class_count, explained, subjects_of
 from captum_sgcampp.vision.images import ImageError
 from captum_sgcampp.vision.layer_choice import ChosenLayer, named_layer
 from captum_sgcampp.vision.methods import METHODS, Noise
@@ -24,10 +24,9 @@ from captum_sgcampp.vision.saved_maps import MapFolder
 
 
 class Row(NamedTuple):
-    """One class of one file, what the model sees of it, and its maps."""
+    """One class of one file, and its maps."""
 
     subject: Subject
-    recording: Recording
     results: Results
 
 
@@ -48,11 +47,11 @@ def run(arguments: argparse.Namespace, kind: str) -> int:
     remaining = iter(pages)
     for row in _rows(classifier, arguments, targets, kind, noise, unread):
         if folder is not None:
-            folder.add(row.subject, row.results, row.recording)
+            folder.add(row.subject, row.results)
         for (method, layer), one in row.results.items():
             title = f"{row.subject.name}, {row.subject.label}\n{method}, {layer}"
             page = next(remaining)
-            for path in save_recording_picture(page, row.recording, one.maps, title, arguments.cmap):
+            for path in save_recording_picture(page, row.subject.shown, one.maps, title, arguments.cmap):
                 print(f"wrote {printable(str(path))}")
     if folder and folder.count:
         print(f"wrote {folder.finish()} maps into {printable(str(folder.folder))}")
@@ -75,8 +74,8 @@ def _check_arguments(arguments: argparse.Namespace, kind: str) -> None:
 
 def _checked_outputs(arguments: argparse.Namespace, targets: Sequence[str], kind: str) -> list[Path]:
     """The files of the pictures, once nothing is in the way."""
-    classes = sum(int(target[4:]) if target.startswith("top:") else 1 for target in targets)
-    pages = page_paths(arguments.out, len(arguments.images) * classes * len(arguments.method), 1)
+    maps = len(arguments.images) * class_count(targets) * len(arguments.method)
+    pages = page_paths(arguments.out, maps, 1)
     beside = [gif_of(page) for page in pages] if kind == CLIP else []
     check_pictures([*pages, *beside], arguments.images, arguments.overwrite)
     if arguments.save_maps:
@@ -116,20 +115,15 @@ def _rows_of(
     noise: Noise,
     device: torch.device,
 ) -> Iterator[Row]:
-    inputs, probabilities = classified(classifier, recording, device)
-    shown, name = classifier.show(recording), printable(path.name)
-    subjects = [
-        Subject(name, shown, inputs, target, f"{classifier.classes[target]}: {probabilities[target]:.3f}")
-        for target in target_indices(classifier, probabilities, targets)
-    ]
+    of_classes = subjects_of(classifier, printable(path.name), recording, targets, device)
     layer = ChosenLayer(arguments.layer)
     found = {
-        METHODS[method]: explained(classifier.model, [layer], method, subjects, noise) for method in arguments.method
+        METHODS[method]: explained(classifier.model, [layer], method, of_classes, noise) for method in arguments.method
     }
-    for subject in subjects:
+    for subject in of_classes:
         print(f"{subject.name}: {subject.label}")
         results: Results = {}
         for method, maps in found.items():
             results[method, layer.name] = one = maps[subject.target, layer.name]
             print(f"  {method}, {layer.name}: {one.note}")
-        yield Row(subject, shown, results)
+        yield Row(subject, results)

@@ -79,6 +79,23 @@ def classified(classifier: Classifier, picture: Any, device: torch.device) -> tu
     return inputs, classifier.probabilities(scores)[0]
 
 
+def subjects_of(
+    classifier: Classifier, name: str, source: Any, targets: Sequence[str], device: torch.device
+) -> list[Subject]:
+    """The classes of one picture or recording that `--target` names, see `target_indices`."""
+    inputs, probabilities = classified(classifier, source, device)
+    shown = classifier.show(source)
+    return [
+        Subject(name, shown, inputs, target, f"{classifier.classes[target]}: {probabilities[target]:.3f}")
+        for target in target_indices(classifier, probabilities, targets)
+    ]
+
+
+def class_count(targets: Sequence[str]) -> int:
+    """How many classes `--target` names at most."""
+    return sum(int(target[4:]) if target.startswith("top:") else 1 for target in targets)
+
+
 def target_indices(classifier: Classifier, probabilities: Tensor, targets: Sequence[str]) -> list[int]:
     """The classes that `--target` names: numbers, names, or the most probable ones (`top`, `top:K`)."""
     indices: list[int] = []

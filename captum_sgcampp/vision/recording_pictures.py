@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def save_recording_picture(path: Path, recording: Recording, maps: Tensor, title
     Returns:
         The files that were written.
     """
-    maps = maps.flatten(2 + DIMENSIONS[recording.kind] - 1)  # further dimensions have size 1, as in audio networks
+    maps = maps.flatten(1 + DIMENSIONS[recording.kind])  # further dimensions have size 1, as in audio networks
     with written_whole(path) as unfinished:
         _figure(recording, maps, title, cmap).savefig(unfinished, dpi=150, bbox_inches="tight")
     if recording.kind != CLIP:
@@ -70,7 +71,7 @@ def save_nifti(path: Path, values: Array, recording: Recording) -> None:
 
     image = nibabel.Nifti1Image(values.astype(np.float32), map_affine(values.shape, recording))  # type: ignore
     with written_whole(path) as unfinished:
-        unfinished.write_bytes(_compressed(image.to_bytes()))
+        unfinished.write_bytes(gzip.compress(image.to_bytes(), mtime=0))  # the same bytes whenever it is written
 
 
 def map_affine(shape: tuple[int, ...], recording: Recording) -> Array:
@@ -81,9 +82,3 @@ def map_affine(shape: tuple[int, ...], recording: Recording) -> Array:
     to_voxels[:3, 3] = (scale - 1) / 2  # from the middle of the first cell
     found: Array = recording.affine @ to_voxels
     return found
-
-
-def _compressed(content: bytes) -> bytes:
-    import gzip
-
-    return gzip.compress(content, mtime=0)  # the same bytes whenever it is written

@@ -44,13 +44,12 @@ class MapFolder:
         self._selection = dict(selection or {})
         self._entries: list[dict[str, Any]] = []
 
-    def add(self, subject: Subject, row: Results, recording: Recording | None = None) -> None:
+    def add(self, subject: Subject, row: Results) -> None:
         """Write the maps of one subject. Those of a NIfTI volume are written as NIfTI, too.
 
         Args:
             subject: what was explained.
             row: its maps.
-            recording: what the model sees, if it is no image.
 
         Raises:
             OSError: a file cannot be written.
@@ -62,8 +61,8 @@ class MapFolder:
             name = file_name(stem, ".npy")
             with written_whole(self.folder / name) as unfinished:
                 np.save(unfinished, values)
-            if recording is not None and recording.affine is not None:
-                save_nifti(self.folder / file_name(stem, ".nii.gz"), values, recording)
+            if isinstance(subject.shown, Recording) and subject.shown.affine is not None:
+                save_nifti(self.folder / file_name(stem, ".nii.gz"), values, subject.shown)
             self._entries.append(
                 {
                     "file": name,

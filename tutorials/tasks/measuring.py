@@ -50,6 +50,8 @@ def smooth_grad_cam_plus_plus(
     targets: Sequence[Any],
     arguments: Any,
     nt_samples: int = NT_SAMPLES,
+    noise_level: float = NOISE_LEVEL,
+    two_sided: bool = False,
 ) -> list[Tensor]:
     """All targets over the same noisy samples; the noise is on the image alone."""
     return LayerSmoothGradCamPlusPlus(forward, layer).attribute_targets(
@@ -58,7 +60,8 @@ def smooth_grad_cam_plus_plus(
         additional_forward_args=arguments,
         relu_attributions=True,
         nt_samples=nt_samples,
-        noise_level=NOISE_LEVEL,
+        noise_level=noise_level,
+        two_sided=two_sided,
         generator=torch.Generator().manual_seed(0),
     )
 

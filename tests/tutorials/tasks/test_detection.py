@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from calls import received_rows, seeded
 from reference import reference_map, relative_error
 from safetensors.torch import load_file
 from tasks.detection import measure, network, train
+from tasks.measuring import smooth_grad_cam_plus_plus
 from tasks.training import Settings, fresh_seeds, save
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
@@ -185,7 +187,7 @@ def test_two_sided_maps_of_a_box_point_to_its_object(detector: Any, first: measu
 
 @pytest.mark.slow
 def test_no_map_is_empty_where_noise_hides_the_objects(detector: Any, first: measure.Boxes) -> None:
-    maps = measure.maps_of_boxes(detector, lambda *a: measure.smooth(*a, noise_level=0.3), first)
+    maps = measure.maps_of_boxes(detector, partial(smooth_grad_cam_plus_plus, noise_level=0.3), first)
     assert maps.flatten(1).any(1).all()
 
 

@@ -11,20 +11,29 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection import RetinaNet
 from torchvision.ops import box_iou
 
-from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 from captum_sgcampp.bundled import Scene, draw_scene
 from captum_sgcampp.scores import DetectedBox
 from captum_sgcampp.scores.torchvision_detectors import torchvision_predictions
 from tasks.detection.network import LAYER, ByIndex, in_order, inputs, load_detector, object_boxes
 from tasks.detection.train import IOU, judged
-from tasks.measuring import METHODS, NOISE_LEVEL, NT_SAMPLES, markdown, run, share, upsampled, with_interval
+from tasks.measuring import (
+    METHODS,
+    NOISE_LEVEL,
+    NT_SAMPLES,
+    grad_cam_plus_plus,
+    markdown,
+    run,
+    share,
+    smooth_grad_cam_plus_plus,
+    upsampled,
+    with_interval,
+)
 from tasks.training import fresh_seeds
 
 UNIFORM = "a uniform map"
@@ -111,39 +120,10 @@ def _owner(scene: Scene, found: Mapping[str, Tensor]) -> int | None:
     return best if overlap[best] >= IOU and scene.classes[best] == int(found["labels"][0]) else None
 
 
-def two_sided(forward: Any, layer: nn.Module, inputs: Tensor, targets: Sequence[Any], arguments: Any) -> list[Tensor]:
-    """Grad-CAM++ with gradients of both signs."""
-    return LayerGradCamPlusPlus(forward, layer).attribute_targets(
-        inputs, targets, additional_forward_args=arguments, relu_attributions=True, two_sided=True
-    )
-
-
-def smooth(
-    forward: Any,
-    layer: nn.Module,
-    inputs: Tensor,
-    targets: Sequence[Any],
-    arguments: Any,
-    noise_level: float = NOISE_LEVEL,
-    two_sided: bool = False,
-) -> list[Tensor]:
-    """Smooth Grad-CAM++ at any noise, with gradients of one sign or of both."""
-    return LayerSmoothGradCamPlusPlus(forward, layer).attribute_targets(
-        inputs,
-        targets,
-        additional_forward_args=arguments,
-        relu_attributions=True,
-        nt_samples=NT_SAMPLES,
-        noise_level=noise_level,
-        two_sided=two_sided,
-        generator=torch.Generator().manual_seed(0),
-    )
-
-
 METHODS_OF_BOXES: Mapping[str, Callable[..., list[Tensor]]] = {
     **METHODS,
-    "Grad-CAM++, two-sided": two_sided,
-    "Smooth Grad-CAM++, two-sided": partial(smooth, two_sided=True),
+    "Grad-CAM++, two-sided": partial(grad_cam_plus_plus, two_sided=True),
+    "Smooth Grad-CAM++, two-sided": partial(smooth_grad_cam_plus_plus, two_sided=True),
 }
 
 
@@ -156,7 +136,8 @@ def maps_of_boxes(detector: RetinaNet, explain: Callable[..., list[Tensor]], fir
 def maps_by_index(detector: RetinaNet, noise_level: float, first: Boxes) -> Tensor:
     """Smooth maps of the class scores of whatever box is the first, `(N, H, W)`."""
     layer = detector.get_submodule(LAYER)
-    maps = smooth(ByIndex(detector, 0), layer, first.images, [first.labels], None, noise_level)
+    by_index = ByIndex(detector, 0)
+    maps = smooth_grad_cam_plus_plus(by_index, layer, first.images, [first.labels], None, noise_level=noise_level)
     return upsampled(maps[0], first.images.shape[2:])
 
 
@@ -188,7 +169,7 @@ def shares(scene: Scene, own: int, map_: Tensor) -> dict[str, float | None]:
 def _add_noisy(found: Found, noise_level: float, detector: RetinaNet, first: Boxes) -> None:
     """Followed boxes against boxes by index, at one level of noise."""
     name = str(noise_level)
-    followed = maps_of_boxes(detector, partial(smooth, noise_level=noise_level), first)
+    followed = maps_of_boxes(detector, partial(smooth_grad_cam_plus_plus, noise_level=noise_level), first)
     by_index = maps_by_index(detector, noise_level, first)
     found[name, "distance"] += distances(followed, by_index).tolist()
     _add_shares(found, f"{name} followed", first, followed)
