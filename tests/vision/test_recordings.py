@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import struct
 import wave
 from pathlib import Path
@@ -135,6 +136,23 @@ def test_a_signal_that_was_cut_off_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.wav").write_bytes((tmp_path / "x.wav").read_bytes()[:-100])
     with pytest.raises(ImageError, match="expected a complete"):
         read_recording(tmp_path / "x.wav", "signal")
+
+
+class Opened:
+    """A pickle that makes a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(pickle.dumps(Opened(tmp_path / "touched")))
+    with pytest.raises(ImageError, match="expected a complete"):
+        read_recording(tmp_path / "x.npy", "signal")
+    assert not (tmp_path / "touched").exists()
 
 
 def test_missing_files_and_other_suffixes_are_named(tmp_path: Path) -> None:

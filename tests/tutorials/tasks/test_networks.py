@@ -137,6 +137,20 @@ class Column(nn.Module):
         return self.model(*arguments)[:, None]
 
 
+@pytest.mark.parametrize("relation", ["left", "above"])  # sentences of ten and of nine words
+def test_the_likeliest_sentences_are_different_and_have_the_probability_that_is_told(relation: str) -> None:
+    network = captions.load_captioner()
+    scene = next(one for one in map(caption_scenes.draw_scene, range(9)) if one.relation == relation)
+    image = captions.inputs([scene])
+    sentences, scores = captions.likeliest(network, image, 5)
+    assert len(sentences.unique(dim=0)) == 5 and torch.equal(scores, scores.sort(descending=True).values)
+    logits = network(image.expand(5, -1, -1, -1), sentences)[:, :-1].log_softmax(2)
+    steps = logits.gather(2, sentences[:, 1:, None])[..., 0]
+    ended = sentences[:, :-1] == caption_scenes.TOKENS[caption_scenes.END]  # what follows the first end is certain
+    torch.testing.assert_close((steps * ~ended).sum(1), scores, rtol=1e-4, atol=1e-4)
+    assert torch.equal(sentences[:1], captions.captions(network, image))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("word", [3, 8])
 def test_maps_of_words_are_the_papers(word: int) -> None:
