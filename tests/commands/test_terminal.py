@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ from PIL import Image
 from captum_sgcampp.commands.terminal import Screen
 
 COMMAND = [sys.executable, "-m", "captum_sgcampp", "explain"]
+
+
+@pytest.fixture(autouse=True)
+def heeds_ctrl_c() -> Iterator[None]:
+    """Commands started here heed SIGINT, also where the tests are a background job, whose children ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def encoded(encoding: str) -> io.TextIOWrapper:
