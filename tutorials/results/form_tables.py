@@ -86,7 +86,7 @@ def differences(values: pd.DataFrame) -> list[str]:
 def _difference(table: pd.DataFrame, form: str, reference: str) -> str:
     if form not in table or form == reference:
         return ""
-    found: Tensor = torch.from_numpy((table[form] - table[reference]).dropna().to_numpy())
+    found: Tensor = torch.from_numpy((table[form] - table[reference]).dropna().to_numpy(copy=True))
     low, high = m.bootstrap_interval(found)
     text = f"{float(found.mean()):+.3f} [{low:+.3f}, {high:+.3f}]"
     return f"**{text}**" if high < 0 else text
