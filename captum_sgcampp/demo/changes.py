@@ -66,6 +66,7 @@ class Changing:
         strongest = next((m for m in settings.methods if kept.count or not takes_noise(m)), "grad-cam++")
         weights = full_weights(strongest.removeprefix(GUIDED), kept)
         return {
+            "visitor": visitor,  # a sign of life: Gradio forgets those that are not set again for an hour
             "maps": html.figures(found),
             "words": html.told(found),
             "tiles": html.feature_maps(kept.clean.activation, weights, found.feature_maps, settings.cmap),
