@@ -43,14 +43,18 @@ def test_the_page_and_the_commands_say_the_same_of_the_same_statistics(networks:
     found = explained(networks, methods=("smooth-grad-cam++",), nt_samples=6, seed=2)
     layer, noise = found.layer.layer, Noise(6, found.settings.noise_level, seed=2)
     subject = Subject("", None, found.seen.inputs, 3, "")
-    ((_, one),) = command_explained(found.network.classifier.model, [layer], "smooth-grad-cam++", [subject], noise).items()
+    ((_, one),) = command_explained(
+        found.network.classifier.model, [layer], "smooth-grad-cam++", [subject], noise
+    ).items()
     said = sentences(found)[0].removeprefix("Smooth Grad-CAM++, star: ").removesuffix(".")
     assert said == one.note.partition(", ")[2]
 
 
 def test_a_map_of_zeros_says_why(networks: Networks) -> None:
     corner = explained(networks, methods=("grad-cam++",), neurons="15,15", feature_maps="1")
-    assert "Grad-CAM++, star: the map shows nothing, its values are all zero (no positive gradient)." in sentences(corner)
+    assert "Grad-CAM++, star: the map shows nothing, its values are all zero (no positive gradient)." in sentences(
+        corner
+    )
     assert "(zero everywhere)" in html.figures(corner)
 
 
