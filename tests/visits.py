@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -61,6 +62,26 @@ class Visit:
 
     def waits_for_status(self, text: str) -> None:
         self.page.locator("#status", has_text=text).wait_for()
+
+    def has(self, selector: str, count: int) -> None:
+        """Waits until there are so many."""
+        from playwright.sync_api import expect
+
+        expect(self.page.locator(selector)).to_have_count(count, timeout=WAIT_MILLISECONDS)
+
+    def reads(self, selector: str, text: str, number: int = 0) -> None:
+        """Waits until a text begins so."""
+        from playwright.sync_api import expect
+
+        begins = re.compile(f"^{re.escape(text)}")
+        expect(self.page.locator(selector).nth(number)).to_have_text(begins, timeout=WAIT_MILLISECONDS)
+
+    def holds(self, name: str, pattern: str) -> None:
+        """Waits until the text of a field matches."""
+        from playwright.sync_api import expect
+
+        field = self.page.locator(f"#{name} input, #{name} textarea").first
+        expect(field).to_have_value(re.compile(f"^{pattern}$"), timeout=WAIT_MILLISECONDS)
 
     def says(self, text: str) -> None:
         """Waits until the list of sentences has one with this text."""

@@ -113,7 +113,7 @@ def test_a_closed_form_that_is_off_is_told(entered: Callable[[str], Visit]) -> N
     one.says("Choose second, or in Python take derivatives='exact'")
     one.redraws(lambda: one.chooses("layer", "second,"))
     one.waits_for_status("2 noisy samples.")
-    assert not one.page.locator("#words li", has_text="piecewise").count()
+    one.has("#words li:has-text('piecewise')", 0)
 
 
 def test_a_layer_that_is_refused_says_why_and_shows_no_old_map(entered: Callable[[str], Visit]) -> None:
@@ -121,7 +121,7 @@ def test_a_layer_that_is_refused_says_why_and_shows_no_old_map(entered: Callable
     one.waits_for_status("2 noisy samples.")
     one.chooses("layer", "first,")
     one.page.locator("#status .error", has_text="layer: expected a layer that the score depends on").wait_for()
-    assert not one.page.locator("#maps figure").count()
+    one.has("#maps figure", 0)
     one.chooses("layer", "second,")
     one.waits_for_status("2 noisy samples.")
-    assert one.page.locator("#maps figure").count() == 4
+    one.has("#maps figure", 4)
