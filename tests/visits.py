@@ -15,6 +15,7 @@ from PIL import Image
 from captum_sgcampp.bundled import draw_scene
 
 WAIT_MILLISECONDS = 120_000  # on a machine with much else to do
+NO_PICTURE = "image: expected a picture, found none"
 
 
 def one_thread() -> dict[str, str]:
@@ -88,8 +89,10 @@ class Visit:
         self.page.locator("#words li", has_text=text).first.wait_for()
 
     def takes_the_picture_away(self) -> None:
+        """If there is one."""
         if not self.page.locator("#image input[type=file]").count():
             self.page.locator("#image button").first.click()
+            self.waits_for_status(NO_PICTURE)
         self.page.locator("#image input[type=file]").first.wait_for(state="attached")
 
     def uploads(self, path: Path) -> None:

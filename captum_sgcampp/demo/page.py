@@ -153,7 +153,8 @@ def _connect(page: Any, parts: Parts, runs: Runs, answers: Answers) -> None:
         return event(handler, given, shown, api_visibility="private", **options)
 
     on(page.load, runs.opened, [], running)
-    on(parts["image"].input, runs.uploaded, [*inputs, parts["image"]], running)
+    for event in (parts["image"].input, parts["image"].clear):
+        on(event, runs.uploaded, [*inputs, parts["image"]], running)
     on(parts["scenes"].pick, runs.scene_picked, inputs, running)
     on(parts["network"].input, runs.network_changed, inputs, running)
     on(parts["layer"].input, runs.layer_changed, inputs, running)
