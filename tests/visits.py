@@ -13,9 +13,9 @@ from typing import Any
 from PIL import Image
 
 from captum_sgcampp.bundled import draw_scene
+from captum_sgcampp.demo.visitor import NO_PICTURE
 
 WAIT_MILLISECONDS = 120_000  # on a machine with much else to do
-NO_PICTURE = "image: expected a picture, found none"
 
 
 def one_thread() -> dict[str, str]:

@@ -153,8 +153,7 @@ def _connect(page: Any, parts: Parts, runs: Runs, answers: Answers) -> None:
         return event(handler, given, shown, api_visibility="private", **options)
 
     on(page.load, runs.opened, [], running)
-    for event in (parts["image"].input, parts["image"].clear):
-        on(event, runs.uploaded, [*inputs, parts["image"]], running)
+    on(parts["image"].input, runs.uploaded, [*inputs, parts["image"]], running)
     on(parts["scenes"].pick, runs.scene_picked, inputs, running)
     on(parts["network"].input, runs.network_changed, inputs, running)
     on(parts["layer"].input, runs.layer_changed, inputs, running)
@@ -165,7 +164,9 @@ def _connect(page: Any, parts: Parts, runs: Runs, answers: Answers) -> None:
         on(parts[name].release, runs.run, inputs, again)
     on(parts["seed"].submit, runs.run, inputs, again)
     on(parts["run"].click, runs.run, inputs, again)
-    on(parts["cancel"].click, runs.cancelled, [parts["visitor"]], {"queue": False, "show_progress": "hidden"})
+    at_once: Parts = {"queue": False, "show_progress": "hidden"}
+    on(parts["cancel"].click, runs.cancelled, [parts["visitor"]], at_once)
+    on(parts["image"].clear, answers.taken_away, [parts["visitor"]], at_once)
     latest = {**quick, "trigger_mode": "always_last"}
     on(parts["methods"].input, answers.redrawn, inputs, latest)
     on(parts["cmap"].input, answers.redrawn, inputs, latest)

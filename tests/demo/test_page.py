@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from made_by_python import assert_python_gives
 from PIL import Image
-from visits import NO_PICTURE, Opened, scene_file
+from visits import Opened, scene_file
 
 from captum_sgcampp.bundled import draw_scene
 from captum_sgcampp.demo.networks import Networks
+from captum_sgcampp.demo.visitor import NO_PICTURE
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.usefixtures("one_thread_here")]
 
