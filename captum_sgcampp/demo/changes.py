@@ -39,7 +39,9 @@ class Changing:
         return {self._parts[name]: value for name, value in changes.items()}
 
     def _failed(self, error: Exception) -> Changes:
-        return self._named({"status": html.status(str(error), is_error=True)})
+        # After a refused layer no map of another one stays.
+        nothing = self._nothing() if isinstance(error, RuntimeError) else {}
+        return self._named({**nothing, "status": html.status(str(error), is_error=True)})
 
     def _nothing(self) -> dict[str, Any]:
         return {

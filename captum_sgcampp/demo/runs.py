@@ -17,7 +17,7 @@ from captum_sgcampp.demo.methods import takes_noise
 from captum_sgcampp.demo.picked import number_of
 from captum_sgcampp.demo.quiet_gradio import gradio as gr
 from captum_sgcampp.demo.settings import Settings, settings_of
-from captum_sgcampp.demo.visitor import Visitor
+from captum_sgcampp.demo.visitor import NO_PICTURE, Visitor
 from captum_sgcampp.demo.words import of_samples
 
 
@@ -39,12 +39,12 @@ class Runs(Changing):
         yield from self._run(visitor, settings, complaint)
 
     def uploaded(self, visitor: Visitor, *values: Any) -> Iterator[Changes]:
-        """An image was uploaded or pasted, or taken away."""
+        """An image was uploaded or pasted."""
         *values, path = values  # type: ignore[assignment]
         visitor.turn += 1
         try:
             if path is None:
-                raise ValueError("image: expected a picture, found none; upload one or choose an example")
+                raise ValueError(NO_PICTURE)
             visitor.show_file(Path(path))
         except (ValueError, OSError) as error:
             visitor.forget()
