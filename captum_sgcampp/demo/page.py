@@ -22,7 +22,6 @@ TITLE = "What did the network look at?"
 INTRODUCTION = """# What did the network look at?
 Class maps by Grad-CAM, Grad-CAM++ and Smooth Grad-CAM++, side by side. Warm colors: what raised the score of the class.
 """
-FILES_AGE = 1800  # seconds, then temporary files go
 VISITOR_SECONDS = 3600  # without a sign of life, then all is forgotten
 MOST_RUNS, MOST_ANSWERS = 2, 8  # at the same time, of all visitors
 
@@ -38,7 +37,7 @@ def make_page(networks: Networks) -> Any:
     Returns:
         *gradio.Blocks*
     """
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(FILES_AGE, FILES_AGE), fill_width=True) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.Markdown(INTRODUCTION)
         parts: Parts = {"visitor": gr.State(Visitor(), time_to_live=VISITOR_SECONDS, delete_callback=Visitor.forget)}
         with gr.Row():

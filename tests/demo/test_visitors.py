@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 pytest.importorskip("gradio", reason="the page needs the extra 'demo'")
 
@@ -20,16 +19,8 @@ from captum_sgcampp.demo import temporary_files
 from captum_sgcampp.demo.networks import Networks
 from captum_sgcampp.demo.visitor import Visitor
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_here")]
 WAIT_SECONDS = 60
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
