@@ -62,7 +62,9 @@ class Visit:
         return str(self.page.locator("#status").inner_text())
 
     def waits_for_status(self, text: str) -> None:
-        self.page.locator("#status", has_text=text).wait_for()
+        from playwright.sync_api import expect
+
+        expect(self.page.locator("#status")).to_contain_text(text, timeout=WAIT_MILLISECONDS)
 
     def has(self, selector: str, count: int) -> None:
         """Waits until there are so many."""
@@ -89,10 +91,9 @@ class Visit:
         self.page.locator("#words li", has_text=text).first.wait_for()
 
     def takes_the_picture_away(self) -> None:
-        """If there is one."""
-        if not self.page.locator("#image input[type=file]").count():
-            self.page.locator("#image button").first.click()
-            self.waits_for_status(NO_PICTURE)
+        self.page.locator("#image img").first.wait_for()
+        self.page.locator("#image button").first.click()
+        self.waits_for_status(NO_PICTURE)
         self.page.locator("#image input[type=file]").first.wait_for(state="attached")
 
     def uploads(self, path: Path) -> None:

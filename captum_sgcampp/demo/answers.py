@@ -14,17 +14,12 @@ from captum_sgcampp.demo.picked import box_of, number_of
 from captum_sgcampp.demo.quiet_gradio import gradio as gr
 from captum_sgcampp.demo.selection import feature_maps_of, text_of_maps, toggled, with_box
 from captum_sgcampp.demo.settings import Settings
-from captum_sgcampp.demo.visitor import NO_PICTURE, Visitor
+from captum_sgcampp.demo.visitor import Visitor
 from captum_sgcampp.demo.words import of_samples
 
 
 class Answers(Changing):
     """Handlers that answer at once."""
-
-    def taken_away(self, visitor: Visitor) -> Changes:
-        """The image was taken away."""
-        visitor.forget()
-        return self._named({**self._nothing(), "status": html.status(NO_PICTURE, is_error=True)})
 
     def redrawn(self, visitor: Visitor, *values: Any) -> Changes:
         """Something changed that needs no run of the network."""

@@ -62,7 +62,7 @@ class KeptSamples:
         """Guided backpropagation, `(1, C, H, W)`.
 
         Raises:
-            RuntimeError: the network gives the inputs no gradients. The maps of the layer can do without.
+            RuntimeError: it fails for this network. The other methods can do without.
         """
         if isinstance(self._guided, RuntimeError):
             raise self._guided
@@ -108,7 +108,7 @@ def _guided_or_error(model: nn.Module, inputs: Tensor, target: int) -> Tensor | 
     try:
         return guided_gradients(model, inputs, target, None)[0]
     except RuntimeError as error:
-        return error.with_traceback(None)  # whose frames hold tensors
+        return RuntimeError(f"methods: expected a network that guided backpropagation goes through, found {error}")
 
 
 def _one(sampler: Sampler) -> LayerSample:

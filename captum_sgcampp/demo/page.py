@@ -163,9 +163,7 @@ def _connect(page: Any, parts: Parts, runs: Runs, answers: Answers) -> None:
         on(parts[name].release, runs.run, inputs, again)
     on(parts["seed"].submit, runs.run, inputs, again)
     on(parts["run"].click, runs.run, inputs, again)
-    at_once: Parts = {"queue": False, "show_progress": "hidden"}
-    on(parts["cancel"].click, runs.cancelled, [parts["visitor"]], at_once)
-    on(parts["image"].clear, answers.taken_away, [parts["visitor"]], at_once)
+    on(parts["cancel"].click, runs.cancelled, [parts["visitor"]], {"queue": False, "show_progress": "hidden"})
     latest = {**quick, "trigger_mode": "always_last"}
     on(parts["methods"].input, answers.redrawn, inputs, latest)
     on(parts["cmap"].input, answers.redrawn, inputs, latest)

@@ -39,7 +39,7 @@ class Runs(Changing):
         yield from self._run(visitor, settings, complaint)
 
     def uploaded(self, visitor: Visitor, *values: Any) -> Iterator[Changes]:
-        """An image was uploaded or pasted."""
+        """An image was uploaded or pasted, or taken away."""
         *values, path = values  # type: ignore[assignment]
         visitor.turn += 1
         try:

@@ -126,4 +126,4 @@ def test_a_layer_that_is_refused_says_why_and_shows_no_old_map(entered: Callable
     one.waits_for_status("2 noisy samples.")
     one.has("#maps figure", 4)
     one.page.get_by_label("Guided Grad-CAM++").check()
-    one.page.locator("#status .error", has_text="inputs").wait_for()
+    one.page.locator("#status .error", has_text="a network that guided backpropagation goes through").wait_for()
