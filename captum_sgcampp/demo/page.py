@@ -8,6 +8,7 @@ from typing import Any
 from captum_sgcampp.demo import clickable, html
 from captum_sgcampp.demo.answers import Answers
 from captum_sgcampp.demo.changes import OUTPUTS, SETTINGS
+from captum_sgcampp.demo.choice import Choice
 from captum_sgcampp.demo.kept_samples import MOST_SAMPLES
 from captum_sgcampp.demo.methods import DEFAULT, SHOWN
 from captum_sgcampp.demo.networks import Networks
@@ -63,9 +64,9 @@ def _picture_parts(networks: Networks) -> Parts:
         ),
         "scenes": clickable.tiles("scenes", html.scenes([example_scene(k) for k in range(len(SEEDS))])),
         "network": gr.Dropdown(networks.names, value=first, label="Network", elem_id="network"),
-        "layer": gr.Dropdown([], label="Layer", elem_id="layer"),
-        "target": gr.Dropdown([], label="Class, the most probable first", elem_id="target"),
-        "compared": gr.Dropdown([], label="Compare with", elem_id="compared"),
+        "layer": Choice([], label="Layer", elem_id="layer"),
+        "target": Choice([], label="Class, the most probable first", elem_id="target"),
+        "compared": Choice([], label="Compare with", elem_id="compared"),
     }
 
 
