@@ -79,8 +79,8 @@ class Runs(Changing):
     def _of_new_choices(self, visitor: Visitor, values: Any, changed: dict[str, Any]) -> Iterator[Changes]:
         try:
             settings = complete(visitor, self._networks, replace(self._read(values), **changed))
-        except (ValueError, RuntimeError) as error:
-            yield self._failed(error)
+        except (ValueError, RuntimeError) as error:  # no map of another choice stays
+            yield {**self._named(self._nothing()), **self._failed(error)}
             return
         yield self._named(self._choices(visitor, settings))
         yield from self._run(visitor, settings)

@@ -87,7 +87,7 @@ class Session:
     """
 
     def __init__(self, address: str) -> None:
-        self._client = httpx.Client(base_url=address, timeout=WAIT_SECONDS, trust_env=False)
+        self._client = httpx.Client(base_url=address, timeout=WAIT_SECONDS, trust_env=False, verify=False)
         self.name = uuid4().hex
         heartbeat = self._client.build_request("GET", f"gradio_api/heartbeat/{self.name}")
         self._heartbeat = self._client.send(heartbeat, stream=True)  # until the page is closed
