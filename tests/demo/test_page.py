@@ -40,9 +40,8 @@ def test_a_visit_gives_the_files_that_python_gives(visit: Opened, tmp_path: Path
     one.waits_for_status("8 noisy samples.")
     one.takes_samples(11)
     one.waits_for_status("11 noisy samples.")
-    files = one.downloads(tmp_path / "downloads")
+    files = one.downloads(tmp_path / "downloads", count=3 + 2 * 3)
 
-    assert len(files) == 3 + 2 * 3
     manifest = assert_python_gives(files, one.value("link"), Networks(), path)
     assert manifest["neurons"] != "all" and len(manifest["feature_maps"]) == 2
     assert one.value("code") == files["explain.py"].read_text()
