@@ -172,6 +172,14 @@ def test_a_running_explanation_can_be_cancelled(visit: Opened) -> None:
     one.waits_for_status("64 noisy samples.")
 
 
+def test_a_layer_that_is_chosen_while_another_one_runs_is_shown(visit: Opened) -> None:
+    one = visit("?nt_samples=32", says="32 noisy samples.")
+    one.chooses("layer", "features.12")
+    one.chooses("layer", "features.9,")
+    one.page.locator("#maps img[alt$='at features.9']").first.wait_for()
+    one.waits_for_status("32 noisy samples.")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1400])
 def test_axe_finds_no_serious_fault_and_nothing_overflows(visit: Opened, width: int, scheme: str) -> None:
