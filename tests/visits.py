@@ -120,15 +120,16 @@ class Visit:
         self.page.mouse.move(box["x"] + end * box["width"], box["y"] + end * box["height"], steps=4)
         self.page.mouse.up()
 
-    def downloads(self, folder: Path) -> dict[str, Path]:
-        """All files of the page, by name."""
+    def downloads(self, folder: Path, count: int) -> dict[str, Path]:
+        """All files of the page, so many, by name."""
         if not self.page.locator("#prepare").is_visible():
             self.page.locator("#more button").first.click()
         self.page.locator("#prepare").click()
         self.waits_for_status("The files are ready.")
         folder.mkdir(exist_ok=True)
         found = {}
-        for number in range(self.page.locator("#files a").count()):
+        self.has("#files a", count)
+        for number in range(count):
             with self.page.expect_download() as download:
                 self.page.locator("#files a").nth(number).click()
             name = download.value.suggested_filename

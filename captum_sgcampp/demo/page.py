@@ -152,12 +152,14 @@ def _connect(page: Any, parts: Parts, runs: Runs, answers: Answers) -> None:
     def on(event: Callable[..., Any], handler: Callable[..., Any], given: list[Any], options: Parts) -> Any:
         return event(handler, given, shown, api_visibility="private", **options)
 
-    on(page.load, runs.opened, [], running)
-    on(parts["image"].input, runs.uploaded, [*inputs, parts["image"]], running)
-    on(parts["scenes"].pick, runs.scene_picked, inputs, running)
-    on(parts["network"].input, runs.network_changed, inputs, running)
-    on(parts["layer"].input, runs.layer_changed, inputs, running)
+    # Gradio drops what comes while an event of the same kind is answered, unless it is told otherwise. A paste is two
+    # events: the old image goes, and the new one comes.
     again = {**running, "trigger_mode": "always_last"}
+    on(page.load, runs.opened, [], running)
+    on(parts["image"].input, runs.uploaded, [*inputs, parts["image"]], again)
+    on(parts["scenes"].pick, runs.scene_picked, inputs, {**running, "trigger_mode": "multiple"})
+    on(parts["network"].input, runs.network_changed, inputs, again)
+    on(parts["layer"].input, runs.layer_changed, inputs, again)
     for name in ("target", "compared", "auto"):
         on(parts[name].input, runs.run, inputs, again)
     for name in ("nt_samples", "noise_level"):

@@ -101,7 +101,7 @@ def test_a_torchvision_network_gives_the_files_that_python_gives(
     one.waits_for_status("2 noisy samples.")
     one.redraws(lambda: one.chooses("layer", "features.10, 384 maps of 13 x 13"))
     one.waits_for_status("2 noisy samples.")
-    files = one.downloads(tmp_path / "downloads")
+    files = one.downloads(tmp_path / "downloads", count=3 + 3)
     monkeypatch.chdir(folder)
     networks = Networks(["squeezenet1_1=squeezenet.pt"])
     assert_python_gives(files, one.value("link"), networks, beside=[folder / "squeezenet.pt"])

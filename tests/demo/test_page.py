@@ -40,9 +40,8 @@ def test_a_visit_gives_the_files_that_python_gives(visit: Opened, tmp_path: Path
     one.waits_for_status("8 noisy samples.")
     one.takes_samples(11)
     one.waits_for_status("11 noisy samples.")
-    files = one.downloads(tmp_path / "downloads")
+    files = one.downloads(tmp_path / "downloads", count=3 + 2 * 3)
 
-    assert len(files) == 3 + 2 * 3
     manifest = assert_python_gives(files, one.value("link"), Networks(), path)
     assert manifest["neurons"] != "all" and len(manifest["feature_maps"]) == 2
     assert one.value("code") == files["explain.py"].read_text()
@@ -171,6 +170,14 @@ def test_a_running_explanation_can_be_cancelled(visit: Opened) -> None:
     one.waits_for_status("Stopped")
     one.page.locator("#run").click()
     one.waits_for_status("64 noisy samples.")
+
+
+def test_a_layer_that_is_chosen_while_another_one_runs_is_shown(visit: Opened) -> None:
+    one = visit("?nt_samples=32", says="32 noisy samples.")
+    one.chooses("layer", "features.12")
+    one.chooses("layer", "features.9,")
+    one.page.locator("#maps img[alt$='at features.9']").first.wait_for()
+    one.waits_for_status("32 noisy samples.")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
