@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from visits import one_thread
 
-START_SECONDS = 180  # of a machine with much else to do
+START_SECONDS = 300  # of a machine with much else to do
 # Notes every address that the process connects to.
 AUDIT = """
 import runpy, sys
