@@ -152,25 +152,22 @@ def _connect(page: Any, parts: Parts, runs: Runs, answers: Answers) -> None:
     def on(event: Callable[..., Any], handler: Callable[..., Any], given: list[Any], options: Parts) -> Any:
         return event(handler, given, shown, api_visibility="private", **options)
 
-    # Gradio drops what comes while an event of the same kind is answered, unless it is told otherwise. A paste is two
-    # events: the old image goes, and the new one comes.
+    # Else Gradio drops what comes while an event of its kind is answered. A paste is two: an image goes, and one comes.
     again = {**running, "trigger_mode": "always_last"}
     on(page.load, runs.opened, [], running)
     on(parts["image"].input, runs.uploaded, [*inputs, parts["image"]], again)
     on(parts["scenes"].pick, runs.scene_picked, inputs, {**running, "trigger_mode": "multiple"})
-    on(parts["network"].input, runs.network_changed, inputs, again)
-    on(parts["layer"].input, runs.layer_changed, inputs, again)
+    for name, changed in (("network", runs.network_changed), ("layer", runs.layer_changed)):
+        on(parts[name].input, changed, inputs, again)
     for name in ("target", "compared", "auto"):
         on(parts[name].input, runs.run, inputs, again)
-    for name in ("nt_samples", "noise_level"):
-        on(parts[name].release, runs.run, inputs, again)
-    on(parts["seed"].submit, runs.run, inputs, again)
-    on(parts["run"].click, runs.run, inputs, again)
+    released = (parts["nt_samples"].release, parts["noise_level"].release)
+    for event in (*released, parts["seed"].submit, parts["run"].click):
+        on(event, runs.run, inputs, again)
     on(parts["cancel"].click, runs.cancelled, [parts["visitor"]], {"queue": False, "show_progress": "hidden"})
     latest = {**quick, "trigger_mode": "always_last"}
-    on(parts["methods"].input, answers.redrawn, inputs, latest)
-    on(parts["cmap"].input, answers.redrawn, inputs, latest)
-    on(parts["opacity"].release, answers.redrawn, inputs, latest)
+    for event in (parts["methods"].input, parts["cmap"].input, parts["opacity"].release):
+        on(event, answers.redrawn, inputs, latest)
     for name in ("feature_maps", "neurons"):
         on(parts[name].submit, answers.redrawn, inputs, latest)
         on(parts[name].blur, answers.redrawn, inputs, latest)
