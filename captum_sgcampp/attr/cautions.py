@@ -34,7 +34,7 @@ def warn_of_doubts(sampler: Sampler, found: Sequence[Explanation], has_tokens: b
     ):
         if is_doubtful:
             _warn(message)
-    if not _all(_has_value(one.maps) for one in found):
+    if _is_value_expected(request) and not _all(_has_value(one.maps) for one in found):
         _warn(_why_zero(sampler, found, has_tokens))
 
 
@@ -73,6 +73,11 @@ def _package(frame: FrameType) -> str:
 def _is_logit_expected(request: Request) -> bool:
     """Whether the score function makes a probability, or its like, of what the model gives."""
     return request.score != "identity" and not callable(request.score)
+
+
+def _is_value_expected(request: Request) -> bool:
+    """Whether zeros are a surprise: not for a part of the layer, nor where a layer without influence is allowed."""
+    return request.feature_maps is None and request.neurons is None and not request.unused_is_zero
 
 
 def _is_far_from_sure(sampler: Sampler) -> bool:

@@ -76,6 +76,14 @@ def test_a_layer_without_influence_is_named_as_such() -> None:
     only(lambda: LayerGradCamPlusPlus(model, model.features[4]).attribute(x, 1), f"{ZERO}the gradient is 0")
 
 
+def test_zeros_that_were_asked_for_are_no_surprise() -> None:
+    model, x = against_the_class(), images(channels=3)
+    method = LayerGradCamPlusPlus(model, model.features[4])
+    assert not said(lambda: method.attribute(x, 1, feature_maps=0))
+    assert not said(lambda: method.attribute(x, 1, neurons=[(0, 0)]))
+    assert not said(lambda: method.attribute(x, 1, grad_kwargs={"allow_unused": True}))
+
+
 @pytest.mark.parametrize("samples", [2, 25, "auto"])
 def test_noise_that_changes_nothing_is_named(samples: Any) -> None:
     model, x = PooledNet(), images(channels=3)
