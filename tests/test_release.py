@@ -166,6 +166,12 @@ def test_workflows_run_only_scripts_that_are_there(name: str) -> None:
                 assert (ROOT / path).is_file(), path
 
 
+def test_the_documentation_workflow_installs_the_extra_docs() -> None:
+    steps = load_yaml(".github/workflows/documentation.yml")["jobs"]["build"]["steps"]
+    commands = [step["run"].replace("'", "") for step in steps if "run" in step]
+    assert f"pip install {' '.join(PROJECT['optional-dependencies']['docs'])}" in commands
+
+
 def test_hooks_before_a_commit_run_tools_of_the_extra_test() -> None:
     hooks = [hook for repo in load_yaml(".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]
     tools = {hook["entry"].split()[0] for hook in hooks}

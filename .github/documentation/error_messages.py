@@ -23,7 +23,6 @@ ADVICE = {
     "only move or drop entries.",
     "grid": "Tokens before the patches are counted by `TokenGrid(leading=...)`: 1 class token in ViT, more with "
     "registers, 0 without. The rest must be `h * w` patches.",
-    "leading": "See `grid`.",
     "target": "As in Captum: an int for all examples, a list or tensor with one per example, tuples for outputs "
     "of more "
     "dimensions, None where each example has one score. On the command line: a class name, a number or `top:K`.",
