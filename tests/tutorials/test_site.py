@@ -139,6 +139,7 @@ def test_the_troubleshooting_page_has_every_message_by_its_first_words(
 def test_the_site_needs_no_other_host_and_shows_equations(site: Path) -> None:
     page = (site / "method.html").read_text()
     assert page.count("<math") > 30 and "arithmatex" not in page
+    assert "<math" in next(site.glob("6_*.html")).read_text()  # notebooks, too
     for path in site.rglob("*.html"):
         loaded = re.findall(
             r'<(?:script|img|link rel="stylesheet")[^>]+(?:src|href)="(https?:[^"]+)"', path.read_text()
