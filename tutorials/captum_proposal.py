@@ -143,19 +143,18 @@ def accuracy(model: nn.Module, mosaics: Mosaics) -> float:
         return float(((model(pictures) > 0) == (present(labels) > 0)).float().mean())
 
 
-def digit_tasks(count: int, steps: int) -> Iterator[Task]:
-    """The ResNet at its last and an inner layer, and the ViT before its last block."""
+def digit_tasks(make: Callable[[], nn.Module], layers: Sequence[str], steps: int, count: int) -> Iterator[Task]:
+    """A network that is trained here, at each of its layers."""
     mosaics = Mosaics()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = train(make(), mosaics, steps, 3e-3)
+    share = accuracy(model, mosaics)
+    print(f"{make.__name__}: {share:.4f} of the answers are right", file=sys.stderr)
     pictures, targets, cells = explained(mosaics, count)
-    for make, rate, share in ((resnet, 3e-3, 0.2), (vit, 2e-3, 1.0)):  # the ResNet learns sooner
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            model = train(make(), mosaics, round(share * steps), rate)
-        print(f"{make.__name__}: {accuracy(model, mosaics):.4f} of the answers are right", file=sys.stderr)
-        layers = ("layer4", "layer2") if make is resnet else ("blocks.3.maps",)
-        for layer in layers:
-            name = f"{make.__name__} `{layer}`"
-            yield Task(name, model, model.get_submodule(layer), pictures, targets, cells, "digit")
+    for layer in layers:
+        name = f"{make.__name__} `{layer}`"
+        yield Task(name, model, model.get_submodule(layer), pictures, targets, cells, "digit")
 
 
 def explained(mosaics: Mosaics, count: int) -> tuple[Tensor, list[int], Tensor]:
@@ -333,9 +332,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--model-factory", action="append", default=[], metavar="WHERE:FUNCTION[=ARGUMENT]", help="a further network")
     add("--layers", action="append", default=[], metavar="NAME", help="its layer, once per network")
     add("--images", type=Path, metavar="FOLDER", help="photographs for these networks")
-    add("--count", type=int, default=24, metavar="N", help="scenes, and photographs (default: 24)")
-    add("--mosaics", type=int, default=96, metavar="N", help="mosaics of digits (default: 96)")
-    add("--steps", type=int, default=1500, metavar="N", help="of the training of the ViT (default: 1500)")
+    add("--count", type=int, default=12, metavar="N", help="scenes, and photographs (default: 12)")
+    add("--mosaics", type=int, default=32, metavar="N", help="mosaics of digits (default: 32)")
+    add("--steps", type=int, default=1000, metavar="N", help="of the training of the ViT (default: 1000)")
     add("--page", type=Path, default=HERE / "captum_proposal.md", metavar="FILE", help="that gets the tables")
     add("--pictures", type=Path, default=HERE / "pictures", metavar="FOLDER", help="where the pictures go")
     arguments = parser.parse_args(argv)
@@ -345,15 +344,22 @@ def main(argv: Sequence[str] | None = None) -> None:
             name = "".join(letter if letter.isalnum() else "-" for letter in task.name.lower()).strip("-")
             picture(task).savefig(arguments.pictures / f"proposal-{name.replace('--', '-')}.png", dpi=60)
         tables.append(table(task))
-    text = arguments.page.read_text("utf-8")
+        write(arguments.page, tables)
+
+
+def write(page: Path, tables: Sequence[str]) -> None:
+    """Put the tables into the page, in place of those that are there."""
+    text = page.read_text("utf-8")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    arguments.page.write_text(f"{before}{BEGIN}\n\n" + "\n\n".join(tables) + f"\n\n{END}{after}", "utf-8")
+    page.write_text(f"{before}{BEGIN}\n\n" + "\n\n".join(tables) + f"\n\n{END}{after}", "utf-8")
 
 
 def tasks(arguments: argparse.Namespace) -> Iterator[Task]:
     """All of the page."""
-    yield from digit_tasks(arguments.mosaics, arguments.steps)
+    few = arguments.steps // 4  # the ResNet learns sooner than the ViT
+    yield from digit_tasks(resnet, ("layer4", "layer2"), few, arguments.mosaics)
     yield scene_task(arguments.count)
+    yield from digit_tasks(vit, ("blocks.3.maps",), arguments.steps, arguments.mosaics)
     for factory, layer in zip(arguments.model_factory, arguments.layers, strict=True):
         yield given_task(factory, layer, arguments.images, arguments.count)
 
