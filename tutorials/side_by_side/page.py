@@ -168,7 +168,7 @@ With the papers' map over the positions, median only.
 ### How much the seed matters
 
 The distance of one picture, largest minus smallest over its {seeds} seeds, median over the pictures. For this package
-and for methods without noise there is nothing to see.
+it is rounding, which poles enlarge.
 
 {seeded}
 
