@@ -125,7 +125,11 @@ def test_a_stopped_run_goes_on_and_measures_only_what_is_missing(
 def test_every_picture_and_seed_has_noise_of_its_own(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    seeds = []
+    compare = script.measuring.compare
+    monkeypatch.setattr(script.measuring, "compare", lambda *a, **k: seeds.append(a[0].seed) or compare(*a, **k))
     rows = small_run(script, tmp_path, monkeypatch)
+    assert len(set(seeds[:4])) == 4
     smooth, plain = ([row["distances"][place] for row in rows] for place in (4, 1))
     assert len(set(smooth)) == 4
     assert plain[0] == plain[1] != plain[2] == plain[3]
