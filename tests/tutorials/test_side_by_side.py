@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -10,11 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from reference import reference_map, relative_error
 from torch import Tensor
 
-from captum_sgcampp.bundled import draw_scene, load_shapes_vgg, preprocess
+from captum_sgcampp.bundled import load_shapes_vgg, preprocess
 
 pytest.importorskip("torchcam", reason="the comparison needs torchcam")
 pytest.importorskip("pytorch_grad_cam", reason="the comparison needs grad-cam")
@@ -25,40 +26,53 @@ LAYERS = ("features.14", "features.9")
 
 @pytest.fixture(scope="module")
 def compare() -> Any:
-    """The script, which needs the other packages."""
+    """What measures, which needs the other packages."""
+    return importlib.import_module("measuring")
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    """The command."""
     return importlib.import_module("compare")
 
 
+@pytest.fixture(scope="module")
+def pages() -> Any:
+    """The tables."""
+    return importlib.import_module("page")
+
+
 def make_case(compare: ModuleType, layer: str, copies: int = 4) -> Any:
-    x = preprocess(Image.fromarray(draw_scene(compare.SCENE_SEED, classes=compare.SCENE_CLASSES).image))
-    return compare.make_case(load_shapes_vgg(), layer, x, 3, n=copies, noise_level=0.15, seed=0)
+    x = preprocess(importlib.import_module("samples").SHOWN_SCENE)
+    return compare.packages.make_case(load_shapes_vgg(), layer, x, 3, n=copies, noise_level=0.15, seed=0)
 
 
 @pytest.fixture(scope="module", params=LAYERS)
 def result(request: pytest.FixtureRequest, compare: ModuleType) -> Any:
-    return compare.compare(make_case(compare, request.param), slow=False)
+    return request.param, compare.compare(make_case(compare, request.param))
 
 
 def test_transcriptions_reproduce_the_packages_and_ours_is_the_truth(compare: ModuleType, result: Any) -> None:
     ours = [entry for entry in compare.ENTRIES if entry.name.startswith("captum_sgcampp")]
     assert len(ours) == 2 and all(entry.transcription is compare.class_map for entry in ours)
-    for entry, far in zip(compare.ENTRIES, result.agreements, strict=True):
+    for entry, far in zip(compare.ENTRIES, result[1].agreements, strict=True):
         assert far < 1e-9, (entry.name, far)
 
 
 def test_ours_equals_the_truth_in_float32_and_the_others_do_not(compare: ModuleType, result: Any) -> None:
     # At features.9 the denominator of alpha nearly vanishes at a few of 65,536 positions, which enlarges the rounding
     # errors of the network; the test above compares in float64.
-    limit = 1e-4 if result.layer == "features.14" else 2e-2
-    for entry, far in zip(compare.ENTRIES, result.of(compare.distance), strict=True):
+    layer, found = result
+    limit = 1e-4 if layer == "features.14" else 2e-2
+    for entry, far in zip(compare.ENTRIES, found.of(compare.distance), strict=True):
         assert far < limit if entry.name.startswith("captum_sgcampp") else far > 5e-4, (entry.name, far)
 
 
 def test_mending_the_named_expressions_leads_to_the_truth(compare: ModuleType, result: Any) -> None:
     for name, (variant, _, steps) in compare.MENDS.items():
         assert sorted(name for _, name in steps) == sorted(variant.departures()), name
-        assert result.mended[name][0] > 1e-4 and result.mended[name][-1] == 0, name
-    assert result.tunnel[-1] == 0
+        assert result[1].mended[name][0] > 1e-4 and result[1].mended[name][-1] == 0, name
+    assert result[1].tunnel[-1] == 0
 
 
 def test_truth_is_that_of_the_nested_loops(compare: ModuleType) -> None:
@@ -71,11 +85,68 @@ def test_truth_is_that_of_the_nested_loops(compare: ModuleType) -> None:
         assert relative_error(found / found.norm(), expected / expected.norm()) < 1e-6
 
 
-def test_quoted_expressions_stand_in_the_installed_packages(compare: ModuleType) -> None:
+def test_quoted_expressions_stand_in_the_installed_packages() -> None:
     known = {"torchcam": "0.5.0", "grad-cam": "1.5.7", "captum": "0.9.0"}
-    for reason in compare.REASONS:
+    reasons = importlib.import_module("reasons")
+    for reason in reasons.REASONS:
         if version(reason.distribution) == known[reason.distribution]:
-            assert "not found" not in compare.quoted(reason), reason.title
+            assert "not found" not in reasons.quoted(reason), reason.title
+
+
+def small_run(script: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Two scenes, two seeds, one layer."""
+    samples = importlib.import_module("samples")
+    network = replace(next(samples.own_networks(2)), layers=["features.14"])
+    monkeypatch.setattr(script, "networks", lambda arguments: iter([network]))
+    options = ["--work", str(folder), "--out", str(folder), "--seeds", "2", "--nt-samples", "2"]
+    script.main(options)
+    return list(map(json.loads, (folder / "bundled.jsonl").read_text().splitlines()))
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_and_measures_only_what_is_missing(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = small_run(script, tmp_path, monkeypatch)
+    keys = [(row["picture"], row["repeat"]) for row in rows]
+    assert keys == [("0", 0), ("0", 1), ("1", 0), ("1", 1)]
+    page = (tmp_path / "README.md").read_text()
+    file = tmp_path / "bundled.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:3]))
+    measured = []
+    compare = script.measuring.compare
+    monkeypatch.setattr(script.measuring, "compare", lambda *a, **k: measured.append(a[0].seed) or compare(*a, **k))
+    again = small_run(script, tmp_path, monkeypatch)
+    assert len(measured) == 2  # the row that was lost, and the maps that are drawn
+    assert again == rows and (tmp_path / "README.md").read_text() == page
+
+
+@pytest.mark.slow
+def test_every_picture_and_seed_has_noise_of_its_own(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+    compare = script.measuring.compare
+    monkeypatch.setattr(script.measuring, "compare", lambda *a, **k: seeds.append(a[0].seed) or compare(*a, **k))
+    rows = small_run(script, tmp_path, monkeypatch)
+    assert len(set(seeds[:4])) == 4
+    smooth, plain = ([row["distances"][place] for row in rows] for place in (4, 1))
+    assert len(set(smooth)) == 4
+    assert plain[0] == plain[1] != plain[2] == plain[3]
+
+
+def test_tables_give_median_smallest_and_largest(pages: ModuleType) -> None:
+    def row(picture: str, repeat: int, distances: list[float]) -> dict[str, Any]:
+        return {"network": "a", "layer": "b", "picture": picture, "repeat": repeat, "distances": distances}
+
+    rows = [row("x", 0, [1.0, 1, 1, 5, 1, 1, 1]), row("x", 1, [1.0, 1, 1, 7, 1, 1, 1])]
+    rows += [row("y", 0, [2.0, 1, 1, 6, 1, 1, 1]), row("y", 1, [2.0, 1, 1, 9, 1, 1, 1])]
+    rows += [row("z", 0, [4.0, 1, 1, 8, 1, 1, 1]), row("z", 1, [4.0, 1, 1, 8, 1, 1, 1])]
+    (layer,) = pages.by_layers(rows)
+    plain, smooth = pages.ENTRIES[0].name, pages.ENTRIES[3].name
+    assert pages.spread(layer.measured("distances", plain)) == "2.000 (1.000 to 4.000)"
+    assert pages.spread(layer.measured("distances", smooth)) == "7.500 (5.000 to 9.000)"
+    assert pages._seeded(layer)[0] == "2.000"  # ranges 2, 3 and 0
 
 
 def test_page_and_pictures_are_there_and_name_no_place_of_a_machine() -> None:
