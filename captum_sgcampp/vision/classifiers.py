@@ -105,7 +105,7 @@ def torchvision_names() -> list[str]:
 
 
 def usable_device(name: str) -> torch.device:
-    """The device of the option `--device`.
+    """The device of that name.
 
     Raises:
         ValueError: torch cannot use it.
@@ -114,7 +114,7 @@ def usable_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device: expected a device that torch can use, found {name!r} ({error})") from error
+        raise ValueError(f"device: expected a device that torch can use, found {name!r} ({error})") from error
     return device
 
 
