@@ -50,9 +50,10 @@ def explain(
     Shows what an image classifier looked at: one call for a network and an image.
 
     The maps are those of `LayerGradCamPlusPlus`, `LayerSmoothGradCamPlusPlus` and, for Grad-CAM, of
-    `captum.attr.LayerGradCam`, after the papers' ReLU. The model must be in evaluation mode (`model.eval()`), and is
-    left as it was. For many images see `captum_sgcampp.dataset.attribute_dataset`; for clips, volumes and signals the
-    command `captum-sgcampp explain`.
+    `captum.attr.LayerGradCam`, after the papers' ReLU: for one class and layer the same bits as those of `attribute`
+    with `return_statistics=True`, for several as those of `attribute_targets`. The model must be in evaluation mode
+    (`model.eval()`), and is left as it was. For many images see `captum_sgcampp.dataset.attribute_dataset`; for clips,
+    volumes and signals the command `captum-sgcampp explain`.
 
     Args:
 
@@ -110,7 +111,7 @@ def explain(
         >>> print(explain(method="grad-cam++"))
         Explanation of bundled scene by shapes
         most probable: star 1.000, ring 1.000, heart 1.000, ...
-        layer: features.14 (the deepest layer with maps larger than 1 x 1, here 128 of 16 x 16; ...
+        layer: features.14 (the deepest layer with maps larger than 1 x 1, here 96 of 16 x 16; ...
         bundled scene: star: 1.000
           Grad-CAM++, features.14: 16 x 16
     """

@@ -201,7 +201,9 @@ def _deepest(layers: Sequence[ListedLayer]) -> ListedLayer:
     if not compute:
         raise ValueError("layer: expected a model with a layer of maps larger than 1 x 1, found none; name a layer")
     size = min(compute[-1].size)
-    return [one for one in layers if min(one.size) >= size][-1]
+    large = [one for one in layers if min(one.size) >= size]
+    # The projections of an attention, which are linear, come after the tokens that it reads.
+    return next((one for one in reversed(large) if not isinstance(one.module, nn.Linear)), large[-1])
 
 
 def _feature_layers(model: nn.Module, example: Tensor) -> list[ListedLayer]:
