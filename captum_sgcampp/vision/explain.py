@@ -107,7 +107,7 @@ def explain(
 
         >>> explanation = explain(net, Image.new("RGB", (32, 32)), transform=torchvision.transforms.ToTensor())
         >>> explanation.map("smooth-grad-cam++").values.shape
-        torch.Size([1, 1, 16, 16])
+        torch.Size([1, 1, 32, 32])
         >>> print(explain(method="grad-cam++"))
         Explanation of bundled scene by shapes
         most probable: star 1.000, ring 1.000, heart 1.000, ...

@@ -130,8 +130,8 @@ def layer_table(model: nn.Module, example: Tensor) -> str:
         >>> print(layer_table(net, images[:1]))
         layer   feature maps   size       values
         conv.0             8   32 x 32    both signs
-        conv.1             8   32 x 32    not negative
-        conv               8   16 x 16    not negative  (default)
+        conv.1             8   32 x 32    not negative  (default)
+        conv               8   16 x 16    not negative
     """
     layers = listed_layers(model, example)
     width = max(len(one.layer.name) for one in layers)

@@ -262,11 +262,15 @@ def test_selections_are_those_of_the_classes() -> None:
         ({"feature_maps": 3}, {"feature_maps": [3]}),
         ({"feature_maps": "top:2"}, {"feature_maps": top[0].tolist()}),
         ({"neurons": np.s_[0:4, 2:8]}, {"neurons": np.s_[0:4, 2:8]}),
-        ({"box": (2, 0, 8, 4)}, {"neurons": box_to_neurons((2, 0, 8, 4), (8, 8), (8, 8))}),
     ):
         found = small(target=1, **options)
         expected = method.attribute(inputs, 1, relu_attributions=True, **keywords)
         assert torch.equal(found.maps[0].values, expected) and expected.any()
+    double = picture().resize((16, 16), Image.Resampling.NEAREST)
+    half = transforms.Compose([transforms.Resize((8, 8), transforms.InterpolationMode.NEAREST), TO_TENSOR])
+    found = small(target=1, image=double, transform=half, box=(4, 0, 16, 8))
+    neurons = box_to_neurons((2, 0, 8, 4), (8, 8), (8, 8))
+    assert torch.equal(found.maps[0].values, method.attribute(inputs, 1, relu_attributions=True, neurons=neurons))
     assert "feature maps with the largest Grad-CAM++ weights" in repr(small(feature_maps="top:2"))
 
 
