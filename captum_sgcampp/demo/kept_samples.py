@@ -85,8 +85,8 @@ class KeptSamples:
         if self.count not in checkpoints(MOST_SAMPLES):
             return False
         sample = self.noisy()
-        errors = [standard_error(sample.activation, sample.moments)]
-        return self.count >= MOST_SAMPLES or bool(is_sure(errors, self.count, TOLERANCE).all())
+        errors, sizes = [standard_error(sample.activation, sample.moments)], [sample.moments.effective_sample_size()]
+        return self.count >= MOST_SAMPLES or bool(is_sure(errors, sizes, self.count, TOLERANCE).all())
 
     def bytes(self) -> int:
         """How much memory it keeps, about."""

@@ -202,7 +202,12 @@ class _Call:
         """What every class gives at every layer, by the class index and the layer's name."""
         modules = [named_layer(self.model, layer.name) for layer in self.layers]
         with warnings.catch_warnings():  # the note says it
-            warnings.filterwarnings("ignore", message="layer: expected tokens that the score depends on")
+            for said in (
+                "layer: expected tokens that",
+                "layer: expected a map with",
+                "nt_samples: expected an effective",
+            ):
+                warnings.filterwarnings("ignore", message=said)
             rows = maps_by(
                 self.method,
                 self.model,
