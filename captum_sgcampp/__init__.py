@@ -1,4 +1,4 @@
-"""Smooth Grad-CAM++ and Grad-CAM++ for Captum."""
+"""Smooth Grad-CAM++ and Grad-CAM++ for Captum; `explain` for a network and an image."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
     from captum_sgcampp.functional.score_derivatives import Softmax
     from captum_sgcampp.functional.selection import box_to_neurons
+    from captum_sgcampp.vision.explain import explain
+    from captum_sgcampp.vision.explanation import Explanation
+    from captum_sgcampp.vision.layer_choice import chosen_layer, layer_table
 
 __all__ = [
     "ClosedFormError",
+    "Explanation",
     "GuidedGradCamPlusPlus",
     "GuidedSmoothGradCamPlusPlus",
     "LayerGradCamPlusPlus",
@@ -32,7 +36,10 @@ __all__ = [
     "__version__",
     "box_to_neurons",
     "channels_last_to_first",
+    "chosen_layer",
+    "explain",
     "fuse_maps",
+    "layer_table",
     "multiply_by_map",
 ]
 
@@ -40,6 +47,7 @@ __all__ = [
 # does without.
 _MODULES = {
     "ClosedFormError": "attr.closed_form_error",
+    "Explanation": "vision.explanation",
     "GuidedGradCamPlusPlus": "attr.guided_grad_cam_plus_plus",
     "GuidedSmoothGradCamPlusPlus": "attr.guided_grad_cam_plus_plus",
     "LayerGradCamPlusPlus": "attr.grad_cam_plus_plus",
@@ -50,7 +58,10 @@ _MODULES = {
     "TopFeatureMaps": "attr.results",
     "box_to_neurons": "functional.selection",
     "channels_last_to_first": "attr.reshape_transforms",
+    "chosen_layer": "vision.layer_choice",
+    "explain": "vision.explain",
     "fuse_maps": "attr.combine",
+    "layer_table": "vision.layer_choice",
     "multiply_by_map": "attr.combine",
 }
 

@@ -116,7 +116,8 @@ def may_import(importer: str, imported: str) -> bool:
     if importer in FOR_ALL:
         return False
     if importer in BESIDE_VISION:
-        return below is not None and below >= attr
+        # What the package exports is imported when it is first used, so that it may come from higher up.
+        return below is not None and below >= (vision if importer == PACKAGE else attr)
     if imported in BESIDE_VISION:
         return above is not None and above <= vision
     return above is not None and below is not None and above < below

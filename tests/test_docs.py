@@ -103,6 +103,7 @@ def test_examples_in_the_readme_run(number: int, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)  # one writes a picture
     model = torchvision.models.vgg11(weights=None).eval()
     images = torch.rand(1, 3, 224, 224)
+    Image.effect_noise((320, 240), 60).save("cat.jpg")
     exec(python_blocks()[number], {"model": model, "images": images, "target": 281})
 
 

@@ -2,7 +2,7 @@
 together."""
 
 BUNDLED = "shapes"  # vision.classifiers
-DEFAULT_METHODS = ("grad-cam", "grad-cam++", "smooth-grad-cam++")
+DEFAULT_METHODS = ("grad-cam", "grad-cam++", "smooth-grad-cam++")  # vision.methods
 EXPLAIN_METHODS = (  # vision.methods
     *DEFAULT_METHODS,
     "two-sided-grad-cam++",

@@ -22,6 +22,9 @@ from captum_sgcampp.commands.arguments import (
 from captum_sgcampp.commands.terminal import Terminated, ended_at_once, robust_streams, terminable
 from captum_sgcampp.names import printable
 
+# Arguments in messages of the code behind the commands, which Python's users call, too.
+OF_PYTHON = ("layer", "target", "box", "device", "feature_maps", "neurons")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -44,7 +47,8 @@ def _status(arguments: Namespace) -> int:
         with terminable():
             return _run(arguments)
     except (ValueError, TypeError) as error:
-        return _complain(error, FILE_ERROR if type(error).__name__ == "ImageError" else USAGE_ERROR)
+        status = FILE_ERROR if type(error).__name__ == "ImageError" else USAGE_ERROR
+        return _complain(_as_option(str(error), arguments) or error, status)
     except OSError as error:
         return _complain(error, FILE_ERROR)
     except (RuntimeError, MemoryError, ImportError) as error:
@@ -60,6 +64,13 @@ def _run(arguments: Namespace) -> int:
     with ended_at_once():
         command = import_module(f"captum_sgcampp.commands.{arguments.command}")
     return command.run(arguments) or DONE
+
+
+def _as_option(message: str, arguments: Namespace) -> str:
+    """The message in which an argument of Python, that an option stands for, has the option's name."""
+    name, colon, rest = message.partition(": expected ")
+    is_option = name in OF_PYTHON and any(hasattr(arguments, known) for known in (name, f"{name}s"))
+    return f"--{name.replace('_', '-')}{colon}{rest}" if is_option else message
 
 
 def _complain(error: object, status: int) -> int:

@@ -50,7 +50,8 @@ class Classifier:
         return logits.sigmoid() if self.independent else logits.softmax(1)
 
     def class_index(self, target: str) -> int:
-        """The class that `target` names: a number, or a name as in `classes` (any case where it is clear)."""
+        """The class that `target` names: a number, or a name as in `classes` (any case where it is clear; one
+        of several, as `tabby` of `tabby, tabby cat`)."""
         if re.fullmatch(r"-?[0-9]{1,9}", target):
             if not 0 <= int(target) < len(self.classes):
                 raise ValueError(f"target: expected a class from 0 to {len(self.classes) - 1}, found {target}")
@@ -62,6 +63,7 @@ class Classifier:
             return int(target)
         exact = [number for number, name in enumerate(self.classes) if name == target]
         matches = exact or [number for number, name in enumerate(self.classes) if name.lower() == target.lower()]
+        matches = matches or [n for n, name in enumerate(self.classes) if target.lower() in name.lower().split(", ")]
         if len(matches) > 1:
             raise ValueError(f"target: expected the name of one class, found {target!r} for {matches}; give a number")
         if not matches:
@@ -105,7 +107,7 @@ def torchvision_names() -> list[str]:
 
 
 def usable_device(name: str) -> torch.device:
-    """The device of the option `--device`.
+    """The device of that name.
 
     Raises:
         ValueError: torch cannot use it.
@@ -114,7 +116,7 @@ def usable_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device: expected a device that torch can use, found {name!r} ({error})") from error
+        raise ValueError(f"device: expected a device that torch can use, found {name!r} ({error})") from error
     return device
 
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.layer_choice import ChosenLayer, chosen_layer, inner_layer, named_layer, noise_acts
+from captum_sgcampp.vision.layer_choice import ChosenLayer, named_layer
 from captum_sgcampp.vision.methods import METHODS, Found, Noise, Selection, is_two_sided, maps_by
 from captum_sgcampp.vision.words import of_statistics, of_zeros
 
@@ -47,11 +48,13 @@ class Explained(NamedTuple):
         maps: `(1, 1, h, w)`, after the papers' ReLU.
         note: on it, in words.
         nt_samples: how many noisy samples it took. None: a method without noise.
+        statistics: of these samples, where they are kept.
     """
 
     maps: Tensor
     note: str
     nt_samples: int | None
+    statistics: SamplingStatistics | None = None
 
 
 # By the method's title and the layer's name.
@@ -77,10 +80,22 @@ def classified(classifier: Classifier, picture: Any, device: torch.device) -> tu
 
 
 def subjects_of(
-    classifier: Classifier, name: str, source: Any, targets: Sequence[str], device: torch.device
+    classifier: Classifier, name: str, source: Any, targets: Sequence[str | int], device: torch.device
 ) -> list[Subject]:
-    """The classes of one picture or recording that `--target` names, see `target_indices`."""
+    """The classes of one picture or recording that `targets` names, see `target_indices`."""
     inputs, probabilities = classified(classifier, source, device)
+    return subjects_among(classifier, name, source, targets, inputs, probabilities)
+
+
+def subjects_among(
+    classifier: Classifier,
+    name: str,
+    source: Any,
+    targets: Sequence[str | int],
+    inputs: Tensor,
+    probabilities: Tensor,
+) -> list[Subject]:
+    """As `subjects_of`, from what `classified` gave."""
     shown = classifier.show(source)
     return [
         Subject(name, shown, inputs, target, f"{classifier.classes[target]}: {probabilities[target]:.3f}")
@@ -88,50 +103,36 @@ def subjects_of(
     ]
 
 
-def class_count(targets: Sequence[str]) -> int:
-    """How many classes `--target` names at most."""
-    return sum(int(target[4:]) if target.startswith("top:") else 1 for target in targets)
+def class_count(targets: Sequence[str | int]) -> int:
+    """How many classes `targets` names at most."""
+    return sum(int(str(target)[4:]) if str(target).startswith("top:") else 1 for target in targets)
 
 
-def target_indices(classifier: Classifier, probabilities: Tensor, targets: Sequence[str]) -> list[int]:
-    """The classes that `--target` names: numbers, names, or the most probable ones (`top`, `top:K`)."""
+def target_indices(classifier: Classifier, probabilities: Tensor, targets: Sequence[str | int]) -> list[int]:
+    """The classes that `targets` names: indices, numbers or names as text, or the most probable ones (`top`, `top:K`).
+
+    Raises:
+        ValueError: no such class.
+    """
     indices: list[int] = []
     for target in targets:
-        if target == "top" or target.startswith("top:"):
-            count = whole_number("--target", target.removeprefix("top").removeprefix(":") or "1", len(probabilities))
+        if isinstance(target, int):
+            if not 0 <= target < len(probabilities):
+                raise ValueError(f"target: expected a class from 0 to {len(probabilities) - 1}, found {target}")
+            indices.append(target)
+        elif target == "top" or target.startswith("top:"):
+            count = whole_number("target", target.removeprefix("top").removeprefix(":") or "1", len(probabilities))
             indices += probabilities.topk(count).indices.tolist()
         else:
             indices.append(classifier.class_index(target))
     return list(dict.fromkeys(indices))
 
 
-def whole_number(option: str, text: str, most: int) -> int:
-    """The number in the text of an option."""
+def whole_number(argument: str, text: str, most: int) -> int:
+    """The number in the text of an argument."""
     if not text.isdigit() or not 1 <= int(text) <= most:
-        raise ValueError(f"{option}: expected a number from 1 to {most}, found {text!r}")
+        raise ValueError(f"{argument}: expected a number from 1 to {most}, found {text!r}")
     return int(text)
-
-
-def suited_layers(model: nn.Module, subject: Subject, smooth: bool) -> tuple[list[ChosenLayer], list[str]]:
-    """The deepest layer, and an inner one where the noise changes only the scale there. And the reasons, in words.
-
-    Args:
-        model: of images.
-        subject: what is explained.
-        smooth: whether Smooth Grad-CAM++ is among the methods.
-    """
-    deepest = chosen_layer(model, subject.inputs)
-    name, transform = deepest.name, deepest.reshape_transform
-    reasons = [f"{name} (the deepest with maps larger than 1 x 1; --layer chooses another)"]
-    if not smooth or noise_acts(model, named_layer(model, name), subject.inputs, subject.target, transform):
-        return [deepest], reasons
-    inner = inner_layer(model, subject.inputs, name)
-    beside = "" if inner is None else f"; {inner.name} is shown beside it"
-    reasons.append(
-        f"at {name} noise changes only the scale of the map, so Smooth Grad-CAM++ equals Grad-CAM++ "
-        f"there (as before global average pooling and a linear score){beside}"
-    )
-    return [deepest] if inner is None else [deepest, inner], reasons
 
 
 def explained(
@@ -166,7 +167,8 @@ def explained(
             reason = "" if maps.any() else f", {call.reason_of_zeros(target, name)}"
             size = " x ".join(map(str, maps.shape[2:]))
             note = f"{size}{reason}" + ("" if statistics is None else f", {of_statistics(statistics)}")
-            found[target, name] = Explained(maps, note, None if statistics is None else int(statistics.nt_samples))
+            count = None if statistics is None else int(statistics.nt_samples)
+            found[target, name] = Explained(maps, note, count, statistics)
     return found
 
 

@@ -53,7 +53,7 @@ def gradient_maps(
         forward_pass = ForwardPass(model, list(layers), None, False, reshape_transform)
         sampler = sample_layers(forward_pass, request)
     if sampler.tensors != [1] * len(layers):
-        raise ValueError(f"--layer: expected layers of one tensor, found layers of {sampler.tensors} tensors")
+        raise ValueError(f"layer: expected layers of one tensor, found layers of {sampler.tensors} tensors")
     maps = iter([map_of_terms(terms, sample, relu_attributions) for sample in sampler.samples])
     return [[next(maps) for _ in layers] for _ in targets]
 

@@ -1,10 +1,11 @@
-"""The layer to explain: the deepest one with maps, and an inner one where the noise acts."""
+"""The layer to explain: the deepest one with maps, or an inner one with larger maps; and why."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 from torchvision.ops import Permute
 
-from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
 from captum_sgcampp.attr.reshape_transforms import TokenGrid
-from captum_sgcampp.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCamPlusPlus
 from captum_sgcampp.model.autograd_graph import Graph
 from captum_sgcampp.model.layout_checks import ReshapeTransform
 from captum_sgcampp.names import nearest
@@ -36,10 +35,12 @@ class ChosenLayer:
     Attributes:
         name: of a module of the model.
         reshape_transform: as in `LayerGradCamPlusPlus`. None: the maps are `(N, K, h, w)`.
+        reason: why it was chosen, in words; empty for a layer that was named.
     """
 
     name: str
     reshape_transform: ReshapeTransform | None = None
+    reason: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -82,24 +83,33 @@ def deepest_layer(model: nn.Module, example: Tensor) -> str:
 
 
 def chosen_layer(model: nn.Module, example: Tensor) -> ChosenLayer:
-    """The deepest feature layer whose maps are larger than 1 x 1: the module that finishes last, and what it needs.
+    r"""
+    The layer to explain unless there is a reason for another: the deepest one whose maps are larger than 1 x 1.
 
-    Maps after a further pooling, class maps (as many as scores), tokens that the scores do not depend on and modules
-    called more than once do not count.
+    That is the module that finishes last. Maps after a further pooling, class maps (as many as scores), tokens that
+    the scores do not depend on and modules called more than once do not count.
 
     Args:
-        model: a module, run once without gradients, and a transformer once with them.
-        example: its input, `(1, C, H, W)`.
+
+        model (torch.nn.Module): The network. It runs once without gradients, and a transformer once with them.
+        example (Tensor): Its input, (1, C, H, W).
+
+    Returns:
+        *ChosenLayer*: The `name` of the module, the `reshape_transform` that its maps need, and the `reason`.
 
     Raises:
-        ValueError: no such layer.
+        ValueError: No such layer.
 
     Examples::
 
-        >>> chosen_layer(torchvision.models.resnet18().eval(), torch.rand(1, 3, 64, 64))
-        ChosenLayer(name='layer4', reshape_transform=None)
+        >>> chosen = chosen_layer(torchvision.models.resnet18().eval(), torch.rand(1, 3, 64, 64))
+        >>> chosen.name, chosen.reason
+        ('layer4', 'the deepest layer with maps larger than 1 x 1, here 512 of 2 x 2')
+        >>> layer = model.get_submodule(chosen_layer(model, torch.rand(1, 3, 224, 224)).name)
+        >>> attr = LayerGradCamPlusPlus(model, layer).attribute(torch.rand(1, 3, 224, 224), target=281)
     """
-    return _deepest(_feature_layers(model, example)).layer
+    deepest = _deepest(_feature_layers(model, example))
+    return _because(deepest, "the deepest layer with maps larger than 1 x 1")
 
 
 def listed_layers(model: nn.Module, example: Tensor) -> list[ListedLayer]:
@@ -113,9 +123,17 @@ def listed_layers(model: nn.Module, example: Tensor) -> list[ListedLayer]:
 
 
 def layer_table(model: nn.Module, example: Tensor) -> str:
-    """The `listed_layers`, a line each.
+    """The layers that can be explained, a line each: feature maps, their size, and whether values are negative.
 
     Args and errors as `chosen_layer`.
+
+    Examples::
+
+        >>> print(layer_table(net, images[:1]))
+        layer   feature maps   size       values
+        conv.0             8   32 x 32    both signs
+        conv.1             8   32 x 32    not negative  (default)
+        conv               8   16 x 16    not negative
     """
     layers = listed_layers(model, example)
     width = max(len(one.layer.name) for one in layers)
@@ -136,11 +154,11 @@ def inner_layer(model: nn.Module, example: Tensor, layer: str) -> ChosenLayer | 
     reached = [one for one in layers if one.layer.name == layer]
     size = min((reached[0] if reached else _deepest(layers)).size)
     inner = [one for one in layers if min(one.size) > size and not one.both_signs]
-    return inner[-1].layer if inner else None
+    return _because(inner[-1], f"the deepest before {layer} with larger maps and no negative values") if inner else None
 
 
 def named_layer(model: nn.Module, name: str) -> nn.Module:
-    """The module of that name, as the option `--layer` gives it.
+    """The module of that name, as `named_modules` gives it.
 
     Raises:
         ValueError: the model has none.
@@ -151,7 +169,7 @@ def named_layer(model: nn.Module, name: str) -> nn.Module:
         names = [known for known, _ in model.named_children()]
         hint = nearest(name, [known for known, _ in model.named_modules() if known])
         raise ValueError(
-            f"--layer: expected a module of the model ({', '.join(names)}, ...), found {name!r}{hint}"
+            f"layer: expected a module of the model ({', '.join(names)}, ...), found {name!r}{hint}"
         ) from None
 
 
@@ -160,7 +178,7 @@ def fitting_layer(model: nn.Module, name: str, example: Tensor) -> ChosenLayer:
 
     Args:
         model, example: as in `chosen_layer`.
-        name: as the option `--layer` gives it.
+        name: as `named_modules` gives it.
 
     Raises:
         ValueError: the model has no such module, or its output has no maps.
@@ -170,35 +188,14 @@ def fitting_layer(model: nn.Module, name: str, example: Tensor) -> ChosenLayer:
     at = next((number for number, visit in enumerate(visits) if visit.name == name), None)
     if at is None:
         raise ValueError(
-            f"--layer: expected a module that is called and gives one tensor, found {type(module).__name__} ({name})"
+            f"layer: expected a module that is called and gives one tensor, found {type(module).__name__} ({name})"
         )
     transform = layer_transform(model, module, visits[at].shape, example.shape[2:], _patches(visits[:at]))
     return ChosenLayer(name, transform)
 
 
-def noise_acts(
-    model: nn.Module,
-    layer: nn.Module,
-    example: Tensor,
-    target: int,
-    reshape_transform: ReshapeTransform | None = None,
-) -> bool:
-    """Whether the smoothing can change more than the scale of the map at this layer, measured with much noise.
-
-    Args:
-        model: a module.
-        layer: a module of it.
-        example: one input.
-        target: class index.
-        reshape_transform: as in `LayerGradCamPlusPlus`.
-    """
-    plain = LayerGradCamPlusPlus(model, layer, reshape_transform=reshape_transform).attribute(example, target)
-    smooth = LayerSmoothGradCamPlusPlus(model, layer, reshape_transform=reshape_transform).attribute(
-        example, target, nt_samples=6, noise_level=0.5, generator=torch.Generator().manual_seed(0)
-    )
-    assert isinstance(plain, Tensor)
-    change = plain / plain.norm().clamp_min(1e-30) - smooth / smooth.norm().clamp_min(1e-30)
-    return bool(change.norm() > 1e-4)
+def _because(one: ListedLayer, reason: str) -> ChosenLayer:
+    return replace(one.layer, reason=f"{reason}, here {one.feature_maps} of {one.size[0]} x {one.size[1]}")
 
 
 def layers_with_exact_closed_form(model: nn.Module, example: Tensor, layers: Sequence[ListedLayer]) -> list[str]:
@@ -223,7 +220,9 @@ def _deepest(layers: Sequence[ListedLayer]) -> ListedLayer:
     if not compute:
         raise ValueError("layer: expected a model with a layer of maps larger than 1 x 1, found none; name a layer")
     size = min(compute[-1].size)
-    return [one for one in layers if min(one.size) >= size][-1]
+    large = [one for one in layers if min(one.size) >= size]
+    # The projections of an attention, which are linear, come after the tokens that it reads.
+    return next((one for one in reversed(large) if not isinstance(one.module, nn.Linear)), large[-1])
 
 
 def _feature_layers(model: nn.Module, example: Tensor) -> list[ListedLayer]:
@@ -275,7 +274,7 @@ def _without_unused_tokens(model: nn.Module, example: Tensor, layers: list[Liste
     with ExitStack() as hooks, torch.enable_grad():
         for name, one in tokens.items():
             hooks.enter_context(one.module.register_forward_hook(_keeper(outputs, name)))
-        scores = model(example.detach().clone().requires_grad_())
+        scores = _scores(model(example.detach().clone().requires_grad_()))
     reached = {name: output for name, output in outputs.items() if output.requires_grad}
     if not reached or not scores.requires_grad:  # the model forbids gradients
         return layers
@@ -296,8 +295,13 @@ def _observed(model: nn.Module, example: Tensor) -> tuple[list[_Visit], int | No
         for name, module in model.named_modules():
             if name:
                 hooks.enter_context(module.register_forward_hook(_observer(visits, name)))
-        scores = model(torch.cat([example, example]))
+        scores = _scores(model(torch.cat([example, example])))
     return visits, scores.shape[1] if isinstance(scores, Tensor) and scores.dim() > 1 else None
+
+
+def _scores(output: Any) -> Any:
+    """Those of an output that holds them as `logits`, as in Hugging Face's transformers."""
+    return getattr(output, "logits", output)
 
 
 def _observer(visits: list[_Visit], name: str) -> Callable[[nn.Module, object, object], None]:

@@ -37,12 +37,12 @@ def layer_transform(
     if len(shape) == 3:
         return _token_grid(shape[1], patches, found)
     if len(shape) != 4:
-        raise ValueError(f"--layer: expected a layer with feature maps of two spatial dimensions, {found}")
+        raise ValueError(f"layer: expected a layer with feature maps of two spatial dimensions, {found}")
     first, last = _in_proportion(shape[2:], input_size), _in_proportion(shape[1:3], input_size)
     if not channels_come_last(model, layer, shape) and (first or not last):
         return None
     if not last:  # (N, windows, positions, C)
-        raise ValueError(f"--layer: expected feature maps of the image, {found}, as inside the windows of an attention")
+        raise ValueError(f"layer: expected feature maps of the image, {found}, as inside the windows of an attention")
     return channels_last_to_first
 
 
@@ -58,5 +58,5 @@ def _token_grid(tokens: int, patches: Sequence[int] | None, found: str) -> Token
         return TokenGrid(tuple(patches), tokens - math.prod(patches))
     side = math.isqrt(tokens)
     if side < 1 or tokens - side**2 > MOST_LEADING_TOKENS:
-        raise ValueError(f"--layer: expected tokens that make up a grid, {found}")
+        raise ValueError(f"layer: expected tokens that make up a grid, {found}")
     return TokenGrid((side, side), tokens - side**2)

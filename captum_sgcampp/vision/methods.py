@@ -25,6 +25,7 @@ METHODS = {
     "hires-cam": "HiResCAM",
     "layer-cam": "LayerCAM",
 }
+DEFAULT_METHODS = ("grad-cam", "grad-cam++", "smooth-grad-cam++")
 # Those of one gradient, without second and third derivatives.
 OF_GRADIENT: dict[str, Terms] = {
     "grad-cam": grad_cam_terms,

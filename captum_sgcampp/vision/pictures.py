@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from captum_sgcampp.storage.atomic import written_whole
@@ -18,19 +20,17 @@ from captum_sgcampp.visualization import compare_maps, draw_box, draw_color_bar,
 TITLE_LENGTH = 40  # characters of names
 
 
-def save_picture(
-    path: Path,
+def picture_figure(
     subjects: Sequence[Subject],
     rows: Sequence[Maps],
     places: Sequence[Place | None] = (),
     *,
     cmap: str = "jet",
     note: str = "",
-) -> None:
+) -> Figure:
     """One row per subject: the picture and its maps.
 
     Args:
-        path: the file. One that is there is replaced.
         subjects: of the rows.
         rows: their maps.
         places: what the maps are restricted to. It is outlined.
@@ -45,10 +45,26 @@ def save_picture(
         if place is not None:
             _outline(figure.axes[number * panels :], place, row, subjects[number].shown)
     draw_color_bar(figure, cmap)
+    return figure
+
+
+def save_picture(path: Path, figure: Figure) -> None:
+    """Write a figure as a file. One that is there is replaced."""
+    with written_whole(Path(os.path.realpath(path))) as unfinished:
+        _save(figure, unfinished, 150)
+
+
+def png_of(figure: Figure, dots_per_inch: int) -> bytes:
+    """The figure as the content of a `.png` file."""
+    stream = io.BytesIO()
+    _save(figure, stream, dots_per_inch)
+    return stream.getvalue()
+
+
+def _save(figure: Figure, file: Path | io.BytesIO, dots_per_inch: int) -> None:
     with warnings.catch_warnings():  # letters that matplotlib's font lacks are drawn as boxes
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        with written_whole(Path(os.path.realpath(path))) as unfinished:
-            figure.savefig(unfinished, dpi=150, bbox_inches="tight")
+        figure.savefig(file, dpi=dots_per_inch, bbox_inches="tight")
 
 
 def _outline(axes: Sequence[Axes], place: Place, row: Maps, shown: Image.Image) -> None:

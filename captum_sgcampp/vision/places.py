@@ -57,7 +57,7 @@ def box_in_crop(
         ([20, 0, 220, 200], False)
     """
     if box[2] > size[0] or box[3] > size[1]:
-        raise ValueError(f"--box: expected a box in the picture of {size[0]} x {size[1]} pixels, found {_text(box)}")
+        raise ValueError(f"box: expected a box in the picture of {size[0]} x {size[1]} pixels, found {_text(box)}")
     low, high, seen = [], [], []
     for axis in (0, 1):
         offset, step, limit = _scale(axis, size, show)
@@ -68,7 +68,7 @@ def box_in_crop(
     cut = [max(value, 0.0) for value in low] + [min(value, float(s[2])) for value, s in zip(high, seen, strict=True)]
     if cut[0] >= cut[2] or cut[1] >= cut[3]:
         part = _text([seen[0][0], seen[1][0], seen[0][1], seen[1][1]])
-        raise ValueError(f"--box: expected a box that meets what the model sees ({part}), found {_text(box)}")
+        raise ValueError(f"box: expected a box that meets what the model sees ({part}), found {_text(box)}")
     return tuple(cut), max(abs(a - b) for a, b in zip([*low, *high], cut, strict=True)) > 0.5
 
 

@@ -230,7 +230,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["--save-maps", "y" * 300], 3, "--save-maps: expected a path"),
     (["--targ", "star"], 2, "unrecognized arguments: --targ"),
     (["--method", "grad-cam+"], 2, "layer-cam, found 'grad-cam+' (did you mean grad-cam++?)"),
-    (["--feature-maps", "1000"], 2, "feature_maps: expected"),
+    (["--feature-maps", "1000"], 2, "--feature-maps: expected"),
     (["--feature-maps", "top:1000"], 2, "--feature-maps: expected"),
     (["--feature-maps", "all"], 2, "--feature-maps: expected"),
     (["--neurons", "1:2"], 2, "--neurons: expected"),

@@ -209,7 +209,7 @@ def test_maps_of_a_batch_of_another_size_differ_by_rounding_only(factory: str, p
         ({"targets": ("top:9",)}, "targets: .*'top:9'"),
         ({"targets": ("top", "a")}, "targets"),
         ({"targets": ("quagga",)}, "'quagga'"),
-        ({"layers": ("nine",)}, "--layer: .*'nine'"),
+        ({"layers": ("nine",)}, "layer: .*'nine'"),
         ({"noise_level": -1.0}, "noise_level"),
         ({"nt_samples": 0}, "nt_samples"),
         ({"nt_samples": "many"}, "nt_samples"),

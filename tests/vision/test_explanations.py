@@ -22,10 +22,10 @@ from captum_sgcampp.vision.explanations import (
     Subject,
     classified,
     explained,
-    suited_layers,
 )
 from captum_sgcampp.vision.layer_choice import ChosenLayer
 from captum_sgcampp.vision.methods import METHODS, Noise
+from captum_sgcampp.vision.suited_layers import suited_layers
 
 PICTURE = Image.new("RGB", (8, 8))
 NOISE = Noise(6, 0.2, seed=3)

@@ -20,8 +20,8 @@ from captum_sgcampp.vision.layer_choice import (
     layers_with_exact_closed_form,
     listed_layers,
     named_layer,
-    noise_acts,
 )
+from captum_sgcampp.vision.suited_layers import noise_acts
 
 # The smallest member of each family, and the end of the name of the layer that is right for it.
 FAMILIES = {
@@ -192,7 +192,7 @@ def test_named_layers_get_what_they_need(vit: nn.Module, swin: nn.Module) -> Non
     ],
 )
 def test_layers_that_cannot_be_explained_are_named(vit: nn.Module, name: str, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^--layer: expected .*{message}"):
+    with pytest.raises(ValueError, match=f"^layer: expected .*{message}"):
         fitting_layer(vit, name, torch.rand(1, 3, 32, 32))
 
 

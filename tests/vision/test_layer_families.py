@@ -43,5 +43,5 @@ def test_the_transform_follows_from_the_shape(
     ],
 )
 def test_layers_without_maps_of_the_image_are_refused(shape: tuple[int, ...], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^--layer: expected .*{message}"):
+    with pytest.raises(ValueError, match=f"^layer: expected .*{message}"):
         layer_transform(MODEL, MODEL["norm"], shape, (224, 224))

@@ -56,8 +56,8 @@ def test_small_boxes_of_large_pictures_are_found() -> None:
 @pytest.mark.parametrize(
     ("box", "message"),
     [
-        ((0, 0, 301, 100), r"^--box: expected a box in the picture of 300 x 300 pixels, found 0,0,301,100"),
-        ((0, 0, 10, 100), r"^--box: expected a box that meets what the model sees \(19,19,281,281\), found 0,0,10"),
+        ((0, 0, 301, 100), r"^box: expected a box in the picture of 300 x 300 pixels, found 0,0,301,100"),
+        ((0, 0, 10, 100), r"^box: expected a box that meets what the model sees \(19,19,281,281\), found 0,0,10"),
     ],
 )
 def test_boxes_outside_are_refused(box: tuple[int, ...], message: str) -> None:
