@@ -54,5 +54,5 @@ class _BriefTraceback:
         complain(error)
 
 
-gradio.queueing.traceback = _BriefTraceback
-gradio.routes.traceback = _BriefTraceback
+for module in (gradio.queueing, gradio.routes):
+    vars(module)["traceback"] = _BriefTraceback
