@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import choices
 import figures
 import page_tables
 import pages
@@ -115,6 +116,75 @@ def test_a_stale_figure_is_mended(one_table: None, link: str, text: str) -> None
 def test_a_figure_that_no_table_has_is_named(one_table: None, title: str) -> None:
     with pytest.raises(ValueError, match=r"^link: expected"):
         pages.written(f'[9](tables/t/table.md "{title}")')
+
+
+HEAD = "layer,method,metric,n,mean,low,high,paired,difference,difference_low,difference_high,p,p_holm\n"
+Cells = dict[str, tuple[float, float]]  # mean, and p after Holm's adjustment
+
+
+def write(folder: Path, layer: str, metrics: dict[str, Cells], name: str = "summary.csv") -> None:
+    """A summary with intervals of 0.02 around the means, and differences from the first method."""
+    lines = [HEAD]
+    for metric, cells in metrics.items():
+        first = next(iter(cells.values()))[0]
+        for method, (mean, p) in cells.items():
+            difference = mean - first
+            ends = f"{mean},{mean - 0.01:.4f},{mean + 0.01:.4f},9,{difference:.4f}"
+            lines.append(
+                f"{layer},{method},{metric},9,{ends},{difference - 0.01:.4f},{difference + 0.01:.4f},{p},{p}\n"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("".join(lines))
+
+
+@pytest.fixture
+def all_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every table of the list, in which all methods are equal."""
+    for table in TABLES:
+        groups = [group for name, group in page_tables.groups(3).items() if name in table.metrics]
+        cells = {method: (0.5, 1.0) for method in table.methods}
+        metrics = {metric.name: cells for group in groups for metric in group.metrics}
+        for name in ("summary.csv", "summary-against-grad-cam++.csv"):
+            write(tmp_path / table.name, table.layer, metrics, name)
+    monkeypatch.setattr(figures, "TABLES", tmp_path)
+    monkeypatch.setattr(figures, "EARLIER", tmp_path / "earlier")
+    figures.summary.cache_clear()
+    return tmp_path
+
+
+def test_all_blocks_are_full_when_all_tables_are_finished(all_tables: Path) -> None:
+    for name, block in pages.BLOCKS.items():
+        text = "\n".join(block())
+        assert "ot run" not in text and "not tested" not in text and "earlier" not in text, name
+    assert len(page_tables.BLOCKS["runs"]()) == 2 + len(TABLES)
+    assert "\n".join(page_tables.measure("grid")).count(".md)") == 8  # three networks at two layers, the signs at two
+    assert "\n".join(page_tables.wants()).count(": holds") == 3 * 4  # in mosaics -0.01 is too low
+    assert all("**Grad-CAM**" in line or "none, or Grad-CAM " in line for line in choices.choices()[2:])
+    assert "to be taken in 0." in choices.two_sided()[0]
+
+
+def test_the_advice_takes_the_simplest_of_the_best(all_tables: Path) -> None:
+    table = next(table for table in TABLES if table.name == "gtsrb-last")
+
+    def takes(metric: str, **cells: tuple[float, float]) -> str:
+        named = {name.replace("_pp", "++").replace("_", "-"): found for name, found in cells.items()}
+        write(all_tables / table.name, table.layer, {metric: {"grad-cam": (0.5, 1.0), **named}})
+        figures.summary.cache_clear()
+        figures._rows.cache_clear()
+        return choices.taken(table, metric)
+
+    assert takes("grid", hires_cam=(0.9, 0.06)) == "grad-cam"  # not significant
+    assert takes("grid", grad_cam_pp=(0.4, 0.01)) == "grad-cam"  # significantly worse
+    assert takes("grid", hires_cam=(0.6, 0.01), two_sided_grad_cam_pp=(0.62, 0.01)) == "two-sided-grad-cam++"
+    assert takes("grid", hires_cam=(0.615, 0.01), two_sided_grad_cam_pp=(0.62, 0.01)) == "hires-cam"
+    assert takes("deletion", hires_cam=(0.4, 0.01), grad_cam_pp=(0.6, 0.01)) == "hires-cam"  # lower is better
+    takes("grid", hires_cam=(0.6, 0.01), random=(0.3, 1.0), center_gaussian=(0.6, 0.01))
+    assert choices.without_network(table, "grid") == "center-gaussian"
+    assert choices.is_beaten(table, "hires-cam", "grid")
+    takes("grid", hires_cam=(0.6, 0.01), random=(0.595, 1.0))
+    assert choices.is_beaten(table, "hires-cam", "grid")  # in its interval
+    takes("grid", hires_cam=(0.6, 0.01), random=(0.58, 1.0))
+    assert not choices.is_beaten(table, "hires-cam", "grid")
 
 
 def test_an_unknown_block_is_named() -> None:

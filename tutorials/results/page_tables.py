@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import figures
 from figures import Row
 from table_list import TABLES, Table
+
+from captum_sgcampp.evaluation.groups import groups
 
 NETWORKS = {
     "mobilenet_v2": "MobileNetV2",
@@ -32,6 +37,14 @@ METHODS = {
     "center-gaussian": "*Gaussian in the middle*",
     "edges": "*edges*",
 }
+BASELINES = ("uniform", "random", "center-gaussian", "edges")
+PICTURES = {
+    "imagenet": "photographs of ImageNet, one per class",
+    "boxes": "photographs with boxes",
+    "signs": "traffic signs",
+    "mri": "slices of brains",
+    "scenes": "fresh scenes, exact masks",
+}
 WITH_PHOTOGRAPHS = ("imagenet", "boxes")
 OF_IMAGENET = ("mobilenet_v2", "squeezenet1_1", "googlenet")
 GRAD_CAM, PLUS, SMOOTH = "grad-cam", "grad-cam++", "two-sided-smooth-grad-cam++"
@@ -41,9 +54,9 @@ MEASURES = {
     "average_drop": ("imagenet", "signs", "mri", "scenes"),
     "increase": ("imagenet", "signs", "mri", "scenes"),
     "win": ("imagenet", "signs", "mri", "scenes"),
-    "kept_50": ("imagenet", "signs", "mri", "scenes"),
-    "kept_25": ("imagenet", "signs", "mri", "scenes"),
-    "kept_10": ("imagenet", "signs", "mri", "scenes"),
+    "kept_50": ("imagenet", "boxes", "signs", "mri", "scenes"),
+    "kept_25": ("imagenet", "boxes", "signs", "mri", "scenes"),
+    "kept_10": ("imagenet", "boxes", "signs", "mri", "scenes"),
     "relative_area": ("imagenet", "signs", "scenes"),
     "deletion": ("imagenet", "signs", "scenes"),
     "insertion": ("imagenet", "signs", "scenes"),
@@ -58,9 +71,23 @@ MEASURES = {
     "loc_0": ("boxes", "scenes"),
     "loc_0.25": ("boxes", "scenes"),
     "loc_0.5": ("boxes", "scenes"),
+    "iou_0.5": ("scenes",),
     "instance_recall": ("boxes", "scenes"),
     "instance_balance": ("boxes", "scenes"),
 }
+
+# Tables by earlier code. Each is shown where no new one has the network, the layer and the measure.
+EARLIER = tuple(
+    Table(name, network, layer, pictures, 0, 0, (), ())
+    for name, network, layer, pictures in (
+        ("mobilenet_v2-last", "mobilenet_v2", "features.18", "imagenet"),
+        ("mobilenet_v2-inner", "mobilenet_v2", "features.14.conv.0", "imagenet"),
+        ("squeezenet1_1-last", "squeezenet1_1", "features.12", "imagenet"),
+        ("squeezenet1_1-inner", "squeezenet1_1", "features.9", "imagenet"),
+        ("scenes", "shapes", "features.14", "scenes"),
+    )
+)
+METRICS = {metric.name: metric for group in groups(3).values() for metric in group.metrics}
 
 # Paper, network and pictures, then Grad-CAM++ and Grad-CAM: average drop, increase, win.
 PAPER_DROPS = (
@@ -77,44 +104,39 @@ PAPER_LOC = ((0.34, 0.38, 0.28), (0.33, 0.28, 0.16))  # table 3: VGG-16, VOC 201
 PAPER_AREA = (0.105, 0.096)  # figure 10: VGG-16
 
 
-def block(name: str) -> list[str]:
-    """The lines of a block by its name.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    kind, _, metric = name.partition(" ")
-    if kind == "measure" and metric in MEASURES:
-        return measure(metric)
-    if name not in BLOCKS:
-        known = ", ".join([*BLOCKS, *(f"measure {metric}" for metric in MEASURES)])
-        raise ValueError(f"table: expected one of {known}, found {name!r}")
-    return BLOCKS[name]()
-
-
 def markdown(heads: list[str], rows: list[list[str]]) -> list[str]:
     return ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
 
 
-def finished(*pictures: str) -> list[Table]:
-    return [table for table in TABLES if figures.is_finished(table.name) and table.pictures in pictures]
+def having(metric: str) -> list[Table]:
+    """The finished tables with a measure, one for a network and layer, the new ones before the earlier ones."""
+    found: dict[tuple[str, str], Table] = {}
+    for table in (*TABLES, *EARLIER):
+        place = table.network, table.layer
+        wanted = table.pictures in MEASURES[metric] and figures.is_finished(table.name)
+        if wanted and place not in found and figures.row(table.name, PLUS, metric):
+            found[place] = table
+    order = [(table.network, table.layer) for table in TABLES]
+    return [found[place] for place in dict.fromkeys(order) if place in found]
 
 
 def measure(metric: str) -> list[str]:
     """Methods in rows, networks and layers in columns: one table for the photographs, one for the others."""
-    with_it = [t for t in finished(*MEASURES[metric]) if figures.row(t.name, "grad-cam++", metric)]
-    groups = [[t for t in with_it if (t.pictures in WITH_PHOTOGRAPHS) == photographs] for photographs in (True, False)]
-    tables = [_measure_table(metric, group) for group in groups if group]
+    kinds = [[t for t in having(metric) if (t.pictures in WITH_PHOTOGRAPHS) == photo] for photo in (True, False)]
+    tables = [_measure_table(metric, kind) for kind in kinds if kind]
     return ["\n\n".join("\n".join(lines) for lines in tables)] if tables else ["Not run yet."]
 
 
 def _measure_table(metric: str, tables: list[Table]) -> list[str]:
     rows = [[title, *(_cell(table, method, metric) for table in tables)] for method, title in METHODS.items()]
-    return markdown(["method", *map(_head, tables)], [cells for cells in rows if any(cells[1:])])
+    return markdown(["method", *map(head, tables)], [cells for cells in rows if any(cells[1:])])
 
 
-def _head(table: Table) -> str:
-    return f"[{NETWORKS[table.network]}](tables/{table.name}/table.md) `{table.layer}`"
+def head(table: Table, root: str = "") -> str:
+    """Network and layer, with a link from a page whose way to this folder is `root`."""
+    kind = "earlier" if table in EARLIER else "tables"
+    note = ", earlier" if table in EARLIER else ""
+    return f"[{NETWORKS[table.network]}{note}]({root}{kind}/{table.name}/table.md) `{table.layer}`"
 
 
 def _cell(table: Table, method: str, metric: str) -> str:
@@ -124,13 +146,6 @@ def _cell(table: Table, method: str, metric: str) -> str:
 
 def runs() -> list[str]:
     """The finished tables, and the names of the others."""
-    pictures = {
-        "imagenet": "photographs of ImageNet, one per class",
-        "boxes": "photographs with boxes",
-        "signs": "traffic signs",
-        "mri": "slices of brains",
-        "scenes": "fresh scenes, exact masks",
-    }
     rows, missing = [], []
     for table in TABLES:
         if not figures.is_finished(table.name):
@@ -138,7 +153,7 @@ def runs() -> list[str]:
             continue
         count = max(int(found["n"]) for found in figures.summary(table.name).values())
         place = f"{NETWORKS[table.network]}, `{table.layer}`"
-        row = [f"[{table.name}](tables/{table.name}/table.md)", place, f"{count} {pictures[table.pictures]}"]
+        row = [f"[{table.name}](tables/{table.name}/table.md)", place, f"{count} {PICTURES[table.pictures]}"]
         rows.append([*row, ", ".join(table.metrics)])
     lines = markdown(["table", "network and layer", "pictures", "measures"], rows)
     return [*lines, "", f"Not run yet: {', '.join(missing)}."] if missing else lines
@@ -149,11 +164,10 @@ def drops() -> list[str]:
     heads = ["", "network, pictures", "Grad-CAM++: drop %", "increase %", "win % against Grad-CAM"]
     heads += ["Grad-CAM: drop %", "increase %", "uniform: drop %", "random: drop %"]
     rows = [[source, what, *(f"{x:.2f}" for x in (*plus, *cam[:2])), "", ""] for source, what, plus, cam in PAPER_DROPS]
-    for table in finished("imagenet", "signs", "mri", "scenes"):
-        if figures.row(table.name, PLUS, "average_drop"):
-            wanted = [(PLUS, m) for m in figures.PERCENT] + [(GRAD_CAM, m) for m in figures.PERCENT[:2]]
-            wanted += [("uniform", "average_drop"), ("random", "average_drop")]
-            rows.append(["here", _head(table), *(_cell(table, *one) for one in wanted)])
+    for table in having("average_drop"):
+        wanted = [(PLUS, m) for m in figures.PERCENT] + [(GRAD_CAM, m) for m in figures.PERCENT[:2]]
+        wanted += [("uniform", "average_drop"), ("random", "average_drop")]
+        rows.append(["here", head(table), *(_cell(table, *one) for one in wanted)])
     return markdown(heads, rows)
 
 
@@ -165,11 +179,11 @@ def localization() -> list[str]:
         ["table 3", "VGG-16, VOC 2012", title, *(f"{x:.2f}" for x in values)]
         for title, values in zip(("Grad-CAM++", "Grad-CAM"), PAPER_LOC, strict=True)
     ]
-    for table in finished("boxes", "scenes"):
+    for table in having("loc_0.5"):
         for method in (PLUS, GRAD_CAM, SMOOTH, "uniform", "center-gaussian"):
             cells = [_cell(table, method, metric) for metric in metrics]
             if any(cells):
-                rows.append(["here", _head(table), METHODS[method], *cells])
+                rows.append(["here", head(table), METHODS[method], *cells])
     return markdown(heads, rows)
 
 
@@ -179,11 +193,11 @@ def without_relu() -> list[str]:
     heads += ["Grad-CAM++: drop %", "Grad-CAM: drop %"]
     rows = [["table 7", "VGG-16, VOC 2007", *(f"{x:.2f}" for x in PAPER_WITHOUT_RELU), "19.53", "28.54"]]
     method = "grad-cam++-without-relu"
-    for table in finished("imagenet", "signs", "mri", "scenes"):
+    for table in having("average_drop"):
         if figures.row(table.name, method, "average_drop"):
             cells = [_cell(table, method, metric) for metric in figures.PERCENT]
             cells += [_cell(table, other, "average_drop") for other in (PLUS, GRAD_CAM)]
-            rows.append(["here", _head(table), *cells])
+            rows.append(["here", head(table), *cells])
     return markdown(heads, rows)
 
 
@@ -191,9 +205,8 @@ def areas() -> list[str]:
     """Figure 10 of the paper, then ours."""
     methods = (PLUS, GRAD_CAM, SMOOTH, "uniform", "center-gaussian")
     rows = [["figure 10", "VGG-16", *(f"{x:.3f}" for x in PAPER_AREA), "", "", ""]]
-    for table in finished("imagenet", "signs", "scenes"):
-        if figures.row(table.name, PLUS, "relative_area"):
-            rows.append(["here", _head(table), *(_cell(table, method, "relative_area") for method in methods)])
+    for table in having("relative_area"):
+        rows.append(["here", head(table), *(_cell(table, method, "relative_area") for method in methods)])
     return markdown(["", "network, pictures", *(METHODS[method] for method in methods)], rows)
 
 
@@ -237,12 +250,12 @@ def verdict(found: Row, margin: float) -> str:
     return "**missed**" if high < 0 else "**missed**, within the interval"
 
 
-BLOCKS = {
+BLOCKS: dict[str, Callable[[], list[str]]] = {
     "runs": runs,
     "drops": drops,
     "localization": localization,
     "without-relu": without_relu,
     "areas": areas,
     "wants": wants,
-    "wants log-odds": lambda: wants("log-odds-two-sided-grad-cam++"),
-}
+    "wants log-odds": partial(wants, "log-odds-two-sided-grad-cam++"),
+} | {f"measure {metric}": partial(measure, metric) for metric in MEASURES}

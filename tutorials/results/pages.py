@@ -2,8 +2,8 @@
 
     python pages.py
 
-Two things are written: the lines between `<!-- table: NAME -->` and `<!-- end -->` (`page_tables.py`), and the numbers
-of links to tables (`figures.py`). Everything else stays.
+Two things are written: the lines between `<!-- table: NAME -->` and `<!-- end -->` (`page_tables.py`, `choices.py`),
+and the numbers of links to tables (`figures.py`). Everything else stays.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import choices
 import figures
 import page_tables
 
@@ -19,10 +20,19 @@ PAGES = (ROOT / "README.md", ROOT / "tutorials" / "advice.md", figures.HERE / "R
 _BLOCK = re.compile(r"(<!-- table: ([\w. -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+BLOCKS = page_tables.BLOCKS | choices.BLOCKS
+
+
 def written(page: str) -> str:
     """The page with the tables' figures."""
-    filled = _BLOCK.sub(lambda found: found[1] + "\n".join(page_tables.block(found[2])) + "\n" + found[3], page)
-    return figures.linked(filled)
+    return figures.linked(_BLOCK.sub(_filled, page))
+
+
+def _filled(found: re.Match[str]) -> str:
+    begin, name, end = found.groups()
+    if name not in BLOCKS:
+        raise ValueError(f"table: expected one of {', '.join(BLOCKS)}, found {name!r}")
+    return begin + "\n".join(BLOCKS[name]()) + "\n" + end
 
 
 def main(pages: tuple[Path, ...] = PAGES) -> None:
