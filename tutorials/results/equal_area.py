@@ -2,7 +2,7 @@
 
     python equal_area.py > equal_area.md
 
-The traffic signs, whose network has not seen black pixels. After the map's ReLU its zeros are ordered at random; before
+The traffic signs, whose inputs are black where they are 0. After the map's ReLU its zeros are ordered at random; before
 it, every pixel has its place.
 """
 
@@ -85,7 +85,7 @@ def _cell(values: Tensor) -> str:
 def main() -> None:
     torch.set_num_threads(1)
     rows = list(measured())
-    print(f"# Confidence kept by the top {SHARE:.0%} of the pixels of {len(rows)} traffic signs\n")
+    print(f"# Confidence kept by the top {100 * SHARE:g} % of the pixels of {len(rows)} traffic signs\n")
     print(
         "The columns say what stands in for the other pixels, and whether the map is ordered after or before its ReLU."
     )

@@ -1,7 +1,7 @@
 """Makes the tables of `tables/` with `captum-sgcampp evaluate`, one command for each.
 
     export SGCAMPP_ASSETS=/path/to/assets
-    python run_all.py --list                     # the tables, their commands, and how long they take
+    python run_all.py --list                     # the tables, and about how long they take on a quiet machine
     python run_all.py                            # all of them
     python run_all.py --only mobilenet_v2-last   # those whose names begin so
 

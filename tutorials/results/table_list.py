@@ -60,8 +60,8 @@ class Table:
         layer: of the network.
         pictures: see `table_pictures.py`.
         images: how many there are.
-        seconds: of one image in one thread. Measured for MobileNetV2's last layer (photographs) and the traffic signs,
-            the others by their number of forward passes.
+        seconds: of one image in one thread of a quiet machine, estimated by the number of forward passes. A busy
+            machine takes several times as long.
         methods, metrics, more: options of `evaluate`.
     """
 
