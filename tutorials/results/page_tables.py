@@ -217,6 +217,8 @@ WANTS = (
     ("recall of several occurrences", "last-boxes", "instance_recall", PLUS, 0.0),
     ("confidence kept, 25 % of the area", "last-photos", "kept_25", GRAD_CAM, 0.0),
     ("confidence kept, 25 % of the area", "last-photos", "kept_25", PLUS, 0.0),
+    ("the same on photographs with boxes", "last-boxes", "kept_25", GRAD_CAM, 0.0),
+    ("the same on photographs with boxes", "last-boxes", "kept_25", PLUS, 0.0),
 )
 
 
