@@ -24,7 +24,7 @@ WITHOUT_LOG_ODDS = (*OF_THE_PAPERS, *TWO_SIDED, *OTHERS, *BASELINES)
 FEW = (*OF_THE_PAPERS, *TWO_SIDED, "hires-cam", "layer-cam", "random", "center-gaussian")
 
 # Where only global pooling and a linear score follow: there smoothing changes no map (but with log-odds), and HiResCAM
-# is Grad-CAM.
+# is Grad-CAM (SqueezeNet has a ReLU between: there it is Grad-CAM where that is on).
 POOLED = (
     "grad-cam",
     "grad-cam++",
