@@ -27,9 +27,9 @@ from captum_sgcampp.commands.main import main
 from captum_sgcampp.storage.run_folder import OWN, existing_run
 
 IMAGES, PER_PART, PATIENCE = 96, 8, 150  # seconds until a process counts as hanging
-SLOW = 0.1
 
-# `small=SECONDS` takes so long for every image. `small=FILE` fails where the file exists, and makes it.
+# `small=once@FILE` fails where the file exists, and makes it. `small=until@FILE` is slow, and each process stops at its
+# 17th image until the file exists: however long the steps of Ray take, a run that is to be killed cannot end before.
 FACTORY = """
 import time
 from pathlib import Path
@@ -38,16 +38,21 @@ from torch import nn
 from torchvision.transforms.functional import to_tensor
 from captum_sgcampp.vision.classifiers import Classifier
 
-def small(argument="0"):
-    if "/" in argument:
-        Path(argument).touch(exist_ok=False)
-        argument = "0"
+def small(argument=""):
+    what, _, file = argument.partition("@")
+    if what == "once":
+        Path(file).touch(exist_ok=False)
+    prepared = []
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()]
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 8), nn.ReLU(), nn.Linear(8, 4))
 
     def prepare(picture):
-        time.sleep(float(argument))
+        prepared.append(picture)
+        if what == "until":
+            time.sleep(0.05)
+            while len(prepared) > 16 and not Path(file).exists():
+                time.sleep(0.05)
         return to_tensor(picture.convert("RGB"))[None]
 
     return Classifier("small", model.eval(), list("abcd"), prepare, lambda picture: picture, independent=False)
@@ -112,9 +117,9 @@ def cluster() -> Iterator[Any]:
     shutil.rmtree(sessions, ignore_errors=True)
 
 
-def command(work: Path, out: Path, *options: object, seconds: object = 0) -> list[str]:
-    """The command of a run on Ray, whose network takes so long for every image."""
-    factory = f"{work / 'factory.py'}:small={seconds}"
+def command(work: Path, out: Path, *options: object, model: str = "small") -> list[str]:
+    """The command of a run on Ray with a network of `FACTORY`."""
+    factory = f"{work / 'factory.py'}:{model}"
     arguments = [work / "photos", "--out", out, "--model-factory", factory, "--nt-samples", 2, "--engine", "ray"]
     arguments += ["--images-per-part", PER_PART, "--threads", 1, *options]
     return [sys.executable, "-m", "captum_sgcampp", "attribute", *map(str, arguments)]
@@ -128,7 +133,7 @@ def killed_when(arguments: list[str], ready: Callable[[], bool], log: Path) -> N
     """
     Runs a command, and kills it at a random moment soon after something is true.
 
-    The commands take `SLOW` seconds for an image, so that two actors have several seconds of work left then.
+    The commands wait for a file that is not there, so that they have work left then.
     """
     with log.open("w") as file, subprocess.Popen(arguments, stdout=file, stderr=file) as process:
         try:
@@ -169,7 +174,9 @@ def assert_as_plain(work: Path, folder: Path) -> None:
 def test_a_killed_run_on_a_cluster_of_its_own_goes_on_and_says_little(work: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
     folder = tmp_path / "maps"
-    killed_when(command(work, folder, seconds=SLOW), has_more_parts(folder), tmp_path / "log.txt")
+    killed_when(
+        command(work, folder, model=f"small=until@{tmp_path / 'go'}"), has_more_parts(folder), tmp_path / "log.txt"
+    )
     assert set(parts(folder)) < set(parts(work / "plain"))
     done = finished(command(work, folder))
     assert done.returncode == 0, done.stderr
@@ -182,7 +189,7 @@ def test_a_killed_run_on_a_cluster_of_its_own_goes_on_and_says_little(work: Path
 @pytest.mark.slow
 def test_a_plain_run_goes_on_where_the_driver_of_a_cluster_was_killed(work: Path, cluster: Any, tmp_path: Path) -> None:
     folder = tmp_path / "maps"
-    started = command(work, folder, "--address", cluster.address, seconds=SLOW)
+    started = command(work, folder, "--address", cluster.address, model=f"small=until@{tmp_path / 'go'}")
     killed_when(started, has_more_parts(folder), tmp_path / "log.txt")
     assert set(parts(folder)) < set(parts(work / "plain"))
     plain_run(work, folder)  # beside actors that may live for another moment
@@ -203,8 +210,8 @@ def test_ray_goes_on_with_a_plain_run_where_not_all_actors_fit(work: Path, clust
 def test_an_error_on_a_node_ends_the_run_and_finished_parts_stay(work: Path, cluster: Any, tmp_path: Path) -> None:
     folder = shutil.copytree(work / "plain", tmp_path / "maps")
     next(folder.glob("part-000003*")).unlink()
-    once = str(tmp_path / "once")  # the driver makes a model, actors cannot
-    done = finished(command(work, folder, "--address", cluster.address, "--workers", 1, seconds=once))
+    once = f"small=once@{tmp_path / 'once'}"  # the driver makes a model, actors cannot
+    done = finished(command(work, folder, "--address", cluster.address, "--workers", 1, model=once))
     assert done.returncode == 1
     message = done.stderr.splitlines()[-1]
     assert "error: --engine ray: part 3: ValueError: --model-factory: expected a model from small" in message
@@ -216,12 +223,13 @@ def test_a_pipeline_of_ray_that_was_killed_has_the_rows_of_a_plain_run(
     work: Path, cluster: Any, tmp_path: Path
 ) -> None:
     datasets, pandas = pytest.importorskip("datasets"), pytest.importorskip("pandas")
-    script, maps = tmp_path / "pipeline.py", tmp_path / "maps"
+    script, maps, go = tmp_path / "pipeline.py", tmp_path / "maps", tmp_path / "go"
     script.write_text(PIPELINE)
-    factory = f"{work / 'factory.py'}:small={SLOW}"
+    factory = f"{work / 'factory.py'}:small=until@{go}"
     started = [sys.executable, str(script), cluster.address, str(work / "photos"), factory, str(tmp_path)]
     killed_when(started, lambda: bool(list(maps.glob("*.parquet"))), tmp_path / "log.txt")
     assert 0 < pq.read_table(maps).num_rows < IMAGES
+    go.touch()
     done = finished(started)
     assert done.returncode == 0, done.stderr
     expected = dataset.open(work / "plain").table(["image", "map"]).to_pandas()
@@ -236,14 +244,15 @@ def test_a_pipeline_of_ray_that_was_killed_has_the_rows_of_a_plain_run(
 
 @pytest.mark.slow
 def test_a_node_killed_in_the_middle_is_replaced(work: Path, cluster: Any, tmp_path: Path) -> None:
-    folder, log = tmp_path / "maps", tmp_path / "log.txt"
+    folder, log, go = tmp_path / "maps", tmp_path / "log.txt", tmp_path / "go"
     node = cluster.add_node(num_cpus=2)
-    started = command(work, folder, "--address", cluster.address, "--workers", 4, seconds=SLOW)
+    started = command(work, folder, "--address", cluster.address, "--workers", 4, model=f"small=until@{go}")
     with log.open("w") as file, subprocess.Popen(started, stdout=file, stderr=file) as process:
         try:
             until(lambda: works_at(folder, node), process, log)
             cluster.remove_node(node, allow_graceful=False)
             assert len(parts(folder)) < IMAGES // PER_PART
+            go.touch()
             process.wait(PATIENCE)
         finally:
             process.kill()
