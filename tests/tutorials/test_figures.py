@@ -160,6 +160,8 @@ def test_all_blocks_are_full_when_all_tables_are_finished(all_tables: Path) -> N
     assert len(page_tables.BLOCKS["runs"]()) == 2 + len(TABLES)
     assert "\n".join(page_tables.measure("grid")).count(".md)") == 8  # three networks at two layers, the signs at two
     assert "\n".join(page_tables.wants()).count(": holds") == 3 * 6  # in mosaics -0.01 is too low
+    assert page_tables.wants()[-1] == "All rows hold at: none."
+    assert page_tables._hold(["0.1 [0.0, 0.2]: holds"]) and not page_tables._hold(["1: holds", "not run"])
     assert all("**Grad-CAM**" in line or "none, or Grad-CAM " in line for line in choices.choices()[2:])
     assert "to be taken in 0." in choices.two_sided()[0]
 

@@ -223,12 +223,18 @@ WANTS = (
 
 
 def wants(method: str = SMOOTH) -> list[str]:
-    """Differences of a method from Grad-CAM or Grad-CAM++, and whether the wish holds."""
+    """Differences of a method from Grad-CAM or Grad-CAM++, and where all wishes hold."""
     rows = []
     for title, kind, metric, reference, margin in WANTS:
         cells = [_verdict(f"{network}-{kind}", method, metric, reference, margin) for network in OF_IMAGENET]
         rows.append([f"{title}, less {METHODS[reference]}'s", *cells])
-    return markdown(["difference", *(NETWORKS[network] for network in OF_IMAGENET)], rows)
+    heads = [NETWORKS[network] for network in OF_IMAGENET]
+    all_hold = [name for name, *cells in zip(heads, *(row[1:] for row in rows), strict=True) if _hold(cells)]
+    return [*markdown(["difference", *heads], rows), "", f"All rows hold at: {', '.join(all_hold) or 'none'}."]
+
+
+def _hold(verdicts: list[str]) -> bool:
+    return all(cell.endswith(": holds") for cell in verdicts)
 
 
 def _verdict(table: str, method: str, metric: str, reference: str, margin: float) -> str:
