@@ -114,9 +114,7 @@ def two_sided() -> list[str]:
         for metric, table, method in chosen
         if "two-sided" in method and not is_beaten(table, method, metric)
     ]
-    text = (
-        f"Two-sided weights were measured in {len(settings)} of these lines. In {len(lines)} they are the ones to take"
-    )
+    text = f"Two-sided weights were measured in {len(settings)} of these lines, and are to be taken in {len(lines)}"
     return [f"{text}:", "", *lines] if lines else [f"{text}."]
 
 
