@@ -78,10 +78,10 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
             inputs (Tensor or tuple[Tensor, ...]): Input for which attributions
                         are computed, examples along dimension 0. Several input
                         tensors of a model are given as a tuple. Values must be finite.
-            target (int, tuple, Tensor, or list, optional): Output indices for
+            target (int, tuple, Tensor, numpy array or list, optional): Output indices for
                         which gradients are computed, in any of Captum's formats:
-                        an int (or a tensor with one) for all examples; a list or 1D tensor
-                        of ints, one per example; for outputs of more than 2 dimensions
+                        an int (or a tensor with one) for all examples; a list, 1D tensor or
+                        1D numpy array of ints, one per example; for outputs of more than 2 dimensions
                         a tuple of ints, or a list of one tuple per example.
                         None where the output has one value per example.
                         Default: None
@@ -105,7 +105,8 @@ class LayerGradCamPlusPlus(LayerCamPlusPlus):
                         all passes (closed form, a fixed number of samples, one device).
                         Default: None
             feature_maps (int, sequence of ints, slice or bool tensor, optional): Feature maps that
-                        make the map: indices, or a bool tensor `(K,)` or `(N, K)`.
+                        make the map: indices, or a bool tensor `(K,)`. A choice per example is a tensor of
+                        indices `(N, k)`, as from `top_feature_maps`, or a bool tensor `(N, K)`.
                         Default: None, all
             neurons (tuple of slices, list of coordinates or bool tensor, optional): Positions that make the map:
                         `numpy.s_[2:5, 3:7]`, `[(2, 3), (4, 4)]`, a bool tensor of the

@@ -11,6 +11,7 @@ from captum.attr import GradientAttribution, LayerAttribution
 from torch import Generator, Tensor, nn
 
 from captum_sgcampp import checks
+from captum_sgcampp.attr.cautions import warn_of_doubts
 from captum_sgcampp.attr.closed_form_error import ClosedFormError, closed_form_error
 from captum_sgcampp.attr.options import MapArguments, NoiseArguments, Score, check_create_graph, make_request
 from captum_sgcampp.attr.results import (
@@ -20,9 +21,9 @@ from captum_sgcampp.attr.results import (
     TensorOrTuple,
     TopFeatureMaps,
     attributions,
+    by_target,
     explanations,
     statistics,
-    warn_of_zero_gradients,
 )
 from captum_sgcampp.captum_internals import TargetType
 from captum_sgcampp.functional.noise import rewound_on_error
@@ -38,7 +39,7 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
     def __init__(
         self,
         forward_func: Callable[..., Tensor],
-        layer: nn.Module | list[nn.Module],
+        layer: nn.Module | list[nn.Module] | tuple[nn.Module, ...],
         device_ids: list[int] | None = None,
         *,
         reshape_transform: ReshapeTransform | None = None,
@@ -49,11 +50,11 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
             forward_func (Callable): The forward function of the model or any
                           modification of it. A model compiled by `torch.compile` is compiled
                           once more for the layer, in pieces that meet there.
-            layer (torch.nn.Module or list of them): Layer for which attributions are
+            layer (torch.nn.Module, or list or tuple of them): Layer for which attributions are
                           computed. Output size of attribute matches this layer's
                           output dimensions, except for dimension 1, which will be 1,
-                          since the feature maps are summed. A list of layers is explained in
-                          one pass and gives a list of results.
+                          since the feature maps are summed. Several layers are explained in
+                          one pass and give a list of results.
             device_ids (list[int]): Device ID list, necessary only if forward_func
                           applies a DataParallel model over several devices.
                           If forward_func is given as the DataParallel model itself,
@@ -68,6 +69,8 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
             raise TypeError(f"reshape_transform: expected a function or None, found {type(reshape_transform).__name__}")
         if not callable(forward_func):
             raise TypeError(f"forward_func: expected a module or a function, found {type(forward_func).__name__}")
+        if isinstance(layer, tuple):
+            layer = list(layer)
         _check_layers(layer)
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         GradientAttribution.__init__(self, forward_func)
@@ -91,13 +94,14 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
 
         Returns:
             *TopFeatureMaps* of **weights** and **indices**, each `(N, k)`, largest weight first. `feature_maps` takes
-            the indices. With `two_sided=True`, feature maps that speak against the class have negative weights.
+            the indices of one example or of all. With `two_sided=True`, feature maps that speak against the class have
+            negative weights.
 
         Examples::
 
             >>> method = LayerGradCamPlusPlus(net, net.conv)
             >>> weights, indices = method.top_feature_maps(images, target=3, k=2)
-            >>> attributions = method.attribute(images, target=3, feature_maps=indices[0])
+            >>> attributions = method.attribute(images, target=3, feature_maps=indices)
         """
         checks.check_count("k", k)
         layers = self._explain(inputs, (target,), *self._arguments(attribute_arguments))[0]
@@ -191,9 +195,9 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
             forward_pass = self._forward_pass(arguments)
             check_create_graph(request, forward_pass.has_replicas)
             sampler = sample_layers(forward_pass, request)
-            if self.reshape_transform is not None:
-                warn_of_zero_gradients(sampler)
-            return explanations(sampler, noise is not None and noise.return_statistics)
+            found = explanations(sampler, noise is not None and noise.return_statistics)
+            warn_of_doubts(sampler, found, self.reshape_transform is not None)
+            return by_target(sampler, found)
 
     def _forward_pass(self, arguments: MapArguments) -> ForwardPass:
         return ForwardPass(
@@ -227,7 +231,7 @@ def named_arguments(known: Sequence[type], attribute_arguments: dict[str, Any]) 
 def _check_layers(layer: object) -> None:
     layers = layer if isinstance(layer, list) else [layer]
     if not layers:
-        raise ValueError("layer: expected a module or a list of modules, found an empty list")
+        raise ValueError("layer: expected a module or a list of modules, found an empty one")
     for module in layers:
         if not isinstance(module, nn.Module):
             raise TypeError(f"layer: expected a torch.nn.Module or a list of them, found {type(module).__name__}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -11,7 +10,13 @@ from torch import Tensor
 
 from captum_sgcampp.captum_internals import _format_output
 from captum_sgcampp.functional.class_map import class_map
-from captum_sgcampp.functional.sampling_statistics import SamplingStatistics, pole_shares, standard_error
+from captum_sgcampp.functional.moments import MeanDerivatives
+from captum_sgcampp.functional.sampling_statistics import (
+    SamplingStatistics,
+    has_equal_gradients,
+    pole_shares,
+    standard_error,
+)
 from captum_sgcampp.sampling.convergence import LEAST_SAMPLES
 from captum_sgcampp.sampling.request import Request
 from captum_sgcampp.sampling.sampler import LayerSample, Sampler
@@ -41,12 +46,18 @@ class Explanation(NamedTuple):
     maps: Tensor
     weights: Tensor
     statistics: SamplingStatistics | None
+    has_equal_gradients: Tensor
 
 
-def explanations(sampler: Sampler, with_statistics: bool) -> list[list[list[Explanation]]]:
-    """For every target, every layer and every tensor of it."""
+def explanations(sampler: Sampler, with_statistics: bool) -> list[Explanation]:
+    """For every sample of the sampler."""
     found = [_explanation(sampler.request, sample, with_statistics) for sample in sampler.samples]
     _check_finite([explanation.maps for explanation in found])
+    return found
+
+
+def by_target(sampler: Sampler, found: Sequence[Explanation]) -> list[list[list[Explanation]]]:
+    """For every target, every layer and every tensor of it."""
     remaining = iter(found)
     return [[[next(remaining) for _ in range(count)] for count in sampler.tensors] for _ in sampler.request.targets]
 
@@ -55,7 +66,15 @@ def _explanation(request: Request, sample: LayerSample, with_statistics: bool) -
     derivatives = sample.moments.mean()
     result = class_map(sample.activation, derivatives, sample.selected, request.map_options)
     statistics = _statistics(request, sample, result.alpha, derivatives.d1) if with_statistics else None
-    return Explanation(result.maps, result.weights, statistics)
+    return Explanation(result.maps, result.weights, statistics, _has_equal_gradients(request, sample, derivatives))
+
+
+@torch.no_grad()
+def _has_equal_gradients(request: Request, sample: LayerSample, derivatives: MeanDerivatives) -> Tensor:
+    """See `has_equal_gradients`; False where that says nothing of the map."""
+    if request.score == "exp" and request.has_noise:
+        return has_equal_gradients(derivatives, sample.moments.effective_sample_size())
+    return torch.zeros(request.examples, dtype=torch.bool)
 
 
 @torch.no_grad()
@@ -75,17 +94,6 @@ def _check_finite(maps: list[Tensor]) -> None:
         raise RuntimeError(
             "forward_func: expected finite activations and gradients at layer, found NaN or infinity (float16 models "
             "overflow beyond 65504)"
-        )
-
-
-def warn_of_zero_gradients(sampler: Sampler) -> None:
-    """Warn where the score depends on none of the tokens that the map shows."""
-    if any(bool((sample.moments.scale == 0).all()) for sample in sampler.samples):
-        warnings.warn(
-            "layer: expected tokens that the score depends on, found a gradient of 0 at every position, so the map is "
-            "all zero; after the last attention only the class token counts, so explain its input (the normalization "
-            "layer before it)",
-            stacklevel=5,
         )
 
 

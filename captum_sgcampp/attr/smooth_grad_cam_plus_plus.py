@@ -82,7 +82,9 @@ class LayerSmoothGradCamPlusPlus(LayerCamPlusPlus):
             attr_dim_summation, grad_kwargs, feature_maps, neurons, score, derivatives, bound_alpha, two_sided:
                         as in `LayerGradCamPlusPlus.attribute`.
             nt_samples (int or "auto", optional): Number of noisy samples of each example. `"auto"` adds samples to
-                        each example until the standard error of its map is within `tolerance`.
+                        each example until the standard error of its map is within `tolerance` and the effective
+                        sample size is at least 2: a standard error that hangs on one sample is no estimate. Where the
+                        samples agree to a thirtieth of the tolerance, they need not be so many.
                         Default: 25
             nt_samples_batch_size (int, optional): How many samples of each example one forward
                         pass gets: at most `N * nt_samples_batch_size` rows. It does not change the noise, and the

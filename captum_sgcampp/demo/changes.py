@@ -39,7 +39,9 @@ class Changing:
         return {self._parts[name]: value for name, value in changes.items()}
 
     def _failed(self, error: Exception) -> Changes:
-        return self._named({"status": html.status(str(error), is_error=True)})
+        # After a refused layer no map of another one stays.
+        nothing = self._nothing() if isinstance(error, RuntimeError) else {}
+        return self._named({**nothing, "status": html.status(str(error), is_error=True)})
 
     def _nothing(self) -> dict[str, Any]:
         return {
@@ -66,6 +68,7 @@ class Changing:
         strongest = next((m for m in settings.methods if kept.count or not takes_noise(m)), "grad-cam++")
         weights = full_weights(strongest.removeprefix(GUIDED), kept)
         return {
+            "visitor": visitor,  # a sign of life: Gradio forgets those that are not set again for an hour
             "maps": html.figures(found),
             "words": html.told(found),
             "tiles": html.feature_maps(kept.clean.activation, weights, found.feature_maps, settings.cmap),

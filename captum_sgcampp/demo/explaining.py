@@ -43,6 +43,11 @@ class Explanation:
         """The class and its probability."""
         return f"{self.network.classifier.classes[target]}: {self.seen.probabilities[target]:.3f}"
 
+    @property
+    def closed_form_is_exact(self) -> bool:
+        """Whether the network after the layer is known to be piecewise linear."""
+        return self.settings.layer in self.network.exact_layers
+
     def recipe(self, visitor: Visitor) -> Recipe:
         """The code that makes these maps."""
         counts = tuple(kept.count for kept in self.kept)

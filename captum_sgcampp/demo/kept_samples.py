@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from captum_sgcampp.attr.guided_grad_cam_plus_plus import guided_gradients
 from captum_sgcampp.attr.options import MapArguments, NoiseArguments, make_request
@@ -39,7 +39,6 @@ class KeptSamples:
 
     Attributes:
         clean: activation and gradients of the picture itself.
-        guided: guided backpropagation, `(1, C, H, W)`.
         count: noisy samples so far.
     """
 
@@ -53,10 +52,21 @@ class KeptSamples:
         )
         with exclusive_access():
             self.clean = _one(sample_layers(forward_pass, make_request(inputs, (target,), MapArguments(), None)))
-            self.guided = guided_gradients(model, inputs, target, None)[0]
+            self._guided = _guided_or_error(model, inputs, target)
             request = make_request(inputs, (target,), MapArguments(), noise)
             self._sampler = Sampler(forward_pass, request, draw_seed(Generator().manual_seed(seed)))
         self.count = 0
+
+    @property
+    def guided(self) -> Tensor:
+        """Guided backpropagation, `(1, C, H, W)`.
+
+        Raises:
+            RuntimeError: it fails for this network. The other methods can do without.
+        """
+        if isinstance(self._guided, RuntimeError):
+            raise self._guided
+        return self._guided
 
     def add_one(self) -> None:
         """Take the next noisy sample.
@@ -85,13 +95,20 @@ class KeptSamples:
         if self.count not in checkpoints(MOST_SAMPLES):
             return False
         sample = self.noisy()
-        errors = [standard_error(sample.activation, sample.moments)]
-        return self.count >= MOST_SAMPLES or bool(is_sure(errors, self.count, TOLERANCE).all())
+        errors, sizes = [standard_error(sample.activation, sample.moments)], [sample.moments.effective_sample_size()]
+        return self.count >= MOST_SAMPLES or bool(is_sure(errors, sizes, self.count, TOLERANCE).all())
 
     def bytes(self) -> int:
         """How much memory it keeps, about."""
         a = self.clean.activation
         return 4 * a.numel() * (3 * self._sampler.request.noise.groups + 8) if self._sampler.request.noise else 0
+
+
+def _guided_or_error(model: nn.Module, inputs: Tensor, target: int) -> Tensor | RuntimeError:
+    try:
+        return guided_gradients(model, inputs, target, None)[0]
+    except RuntimeError as error:
+        return RuntimeError(f"methods: expected a network that guided backpropagation goes through, found {error}")
 
 
 def _one(sampler: Sampler) -> LayerSample:

@@ -18,6 +18,7 @@ from captum_sgcampp.functional.sampling_statistics import SamplingStatistics, po
 from captum_sgcampp.functional.selection import selection_mask
 from captum_sgcampp.sampling.sampler import LayerSample
 from captum_sgcampp.vision.gradient_maps import clean_gradient, map_of_terms
+from captum_sgcampp.vision.words import of_zeros
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,8 @@ def _statistics(sample: LayerSample, result: ClassMap, options: MapOptions) -> S
 
 
 def _reason_of_zeros(method: str, sample: LayerSample, options: MapOptions) -> str:
-    if _class_map(method, sample, replace(options, relu=False)).maps.any():
-        return "every value is negative, and the ReLU leaves nothing"
-    both_signs = method == "grad-cam" or options.two_sided
-    return f"no selected neuron has a {'' if both_signs else 'positive '}gradient"
+    before_relu = _class_map(method, sample, replace(options, relu=False)).maps
+    return of_zeros(bool(before_relu.any()), method == "grad-cam" or options.two_sided)
 
 
 def full_weights(method: str, kept: KeptSamples) -> Tensor:

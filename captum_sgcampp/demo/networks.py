@@ -10,7 +10,7 @@ from pathlib import Path
 from captum_sgcampp.demo.scenes import example_scene
 from captum_sgcampp.model.model_access import exclusive_access
 from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, load_classifier
-from captum_sgcampp.vision.layer_choice import ListedLayer, listed_layers
+from captum_sgcampp.vision.layer_choice import ListedLayer, layers_with_exact_closed_form, listed_layers
 from captum_sgcampp.vision.model_factory import classifier_from_factory
 
 
@@ -37,6 +37,13 @@ class Network:
         with exclusive_access():
             found = listed_layers(self.classifier.model, example)
         return sorted(reversed(found), key=lambda one: not one.is_default)
+
+    @cached_property
+    def exact_layers(self) -> list[str]:
+        """The names of the layers at which the closed form of Grad-CAM++ is known to be exact, the deepest last."""
+        example = self.classifier.prepare(example_scene(0))
+        with exclusive_access():
+            return layers_with_exact_closed_form(self.classifier.model, example, self.layers)
 
     def layer(self, name: str) -> ListedLayer:
         """The layer of that name.

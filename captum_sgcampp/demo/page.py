@@ -8,6 +8,7 @@ from typing import Any
 from captum_sgcampp.demo import clickable, html
 from captum_sgcampp.demo.answers import Answers
 from captum_sgcampp.demo.changes import OUTPUTS, SETTINGS
+from captum_sgcampp.demo.choice import Choice
 from captum_sgcampp.demo.kept_samples import MOST_SAMPLES
 from captum_sgcampp.demo.methods import DEFAULT, SHOWN
 from captum_sgcampp.demo.networks import Networks
@@ -22,7 +23,6 @@ TITLE = "What did the network look at?"
 INTRODUCTION = """# What did the network look at?
 Class maps by Grad-CAM, Grad-CAM++ and Smooth Grad-CAM++, side by side. Warm colors: what raised the score of the class.
 """
-FILES_AGE = 1800  # seconds, then temporary files go
 VISITOR_SECONDS = 3600  # without a sign of life, then all is forgotten
 MOST_RUNS, MOST_ANSWERS = 2, 8  # at the same time, of all visitors
 
@@ -38,7 +38,7 @@ def make_page(networks: Networks) -> Any:
     Returns:
         *gradio.Blocks*
     """
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(FILES_AGE, FILES_AGE), fill_width=True) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.Markdown(INTRODUCTION)
         parts: Parts = {"visitor": gr.State(Visitor(), time_to_live=VISITOR_SECONDS, delete_callback=Visitor.forget)}
         with gr.Row():
@@ -64,9 +64,9 @@ def _picture_parts(networks: Networks) -> Parts:
         ),
         "scenes": clickable.tiles("scenes", html.scenes([example_scene(k) for k in range(len(SEEDS))])),
         "network": gr.Dropdown(networks.names, value=first, label="Network", elem_id="network"),
-        "layer": gr.Dropdown([], label="Layer", elem_id="layer"),
-        "target": gr.Dropdown([], label="Class, the most probable first", elem_id="target"),
-        "compared": gr.Dropdown([], label="Compare with", elem_id="compared"),
+        "layer": Choice([], label="Layer", elem_id="layer"),
+        "target": Choice([], label="Class, the most probable first", elem_id="target"),
+        "compared": Choice([], label="Compare with", elem_id="compared"),
     }
 
 
@@ -152,23 +152,22 @@ def _connect(page: Any, parts: Parts, runs: Runs, answers: Answers) -> None:
     def on(event: Callable[..., Any], handler: Callable[..., Any], given: list[Any], options: Parts) -> Any:
         return event(handler, given, shown, api_visibility="private", **options)
 
-    on(page.load, runs.opened, [], running)
-    on(parts["image"].input, runs.uploaded, [*inputs, parts["image"]], running)
-    on(parts["scenes"].pick, runs.scene_picked, inputs, running)
-    on(parts["network"].input, runs.network_changed, inputs, running)
-    on(parts["layer"].input, runs.layer_changed, inputs, running)
+    # Else Gradio drops what comes while an event of its kind is answered. A paste is two: an image goes, and one comes.
     again = {**running, "trigger_mode": "always_last"}
+    on(page.load, runs.opened, [], running)
+    on(parts["image"].input, runs.uploaded, [*inputs, parts["image"]], again)
+    on(parts["scenes"].pick, runs.scene_picked, inputs, {**running, "trigger_mode": "multiple"})
+    for name, changed in (("network", runs.network_changed), ("layer", runs.layer_changed)):
+        on(parts[name].input, changed, inputs, again)
     for name in ("target", "compared", "auto"):
         on(parts[name].input, runs.run, inputs, again)
-    for name in ("nt_samples", "noise_level"):
-        on(parts[name].release, runs.run, inputs, again)
-    on(parts["seed"].submit, runs.run, inputs, again)
-    on(parts["run"].click, runs.run, inputs, again)
+    released = (parts["nt_samples"].release, parts["noise_level"].release)
+    for event in (*released, parts["seed"].submit, parts["run"].click):
+        on(event, runs.run, inputs, again)
     on(parts["cancel"].click, runs.cancelled, [parts["visitor"]], {"queue": False, "show_progress": "hidden"})
     latest = {**quick, "trigger_mode": "always_last"}
-    on(parts["methods"].input, answers.redrawn, inputs, latest)
-    on(parts["cmap"].input, answers.redrawn, inputs, latest)
-    on(parts["opacity"].release, answers.redrawn, inputs, latest)
+    for event in (parts["methods"].input, parts["cmap"].input, parts["opacity"].release):
+        on(event, answers.redrawn, inputs, latest)
     for name in ("feature_maps", "neurons"):
         on(parts[name].submit, answers.redrawn, inputs, latest)
         on(parts[name].blur, answers.redrawn, inputs, latest)

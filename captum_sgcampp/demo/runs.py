@@ -17,7 +17,7 @@ from captum_sgcampp.demo.methods import takes_noise
 from captum_sgcampp.demo.picked import number_of
 from captum_sgcampp.demo.quiet_gradio import gradio as gr
 from captum_sgcampp.demo.settings import Settings, settings_of
-from captum_sgcampp.demo.visitor import Visitor
+from captum_sgcampp.demo.visitor import NO_PICTURE, Visitor
 from captum_sgcampp.demo.words import of_samples
 
 
@@ -44,7 +44,7 @@ class Runs(Changing):
         visitor.turn += 1
         try:
             if path is None:
-                raise ValueError("image: expected a picture, found none; upload one or choose an example")
+                raise ValueError(NO_PICTURE)
             visitor.show_file(Path(path))
         except (ValueError, OSError) as error:
             visitor.forget()
@@ -79,8 +79,8 @@ class Runs(Changing):
     def _of_new_choices(self, visitor: Visitor, values: Any, changed: dict[str, Any]) -> Iterator[Changes]:
         try:
             settings = complete(visitor, self._networks, replace(self._read(values), **changed))
-        except (ValueError, RuntimeError) as error:
-            yield self._failed(error)
+        except (ValueError, RuntimeError) as error:  # no map of another choice stays
+            yield {**self._named(self._nothing()), **self._failed(error)}
             return
         yield self._named(self._choices(visitor, settings))
         yield from self._run(visitor, settings)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +11,7 @@ from captum_sgcampp.demo.local_only import LocalOnly, blocked_paths, forbid_down
 from captum_sgcampp.demo.networks import Networks
 from captum_sgcampp.demo.page import make_page
 from captum_sgcampp.demo.quiet_gradio import gradio as gr
+from captum_sgcampp.demo.temporary_files import new_cache
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_UPLOAD, MOST_WAITING, MOST_VISITORS, THREADS = "10mb", 32, 64, 12
@@ -52,7 +50,7 @@ def serve(
     _check_auth(host, auth)
     page = make_safe_page(networks)
     page.launch(
-        server_name=host, server_port=port, auth=list(auth) or None, **launch_options(), prevent_thread_lock=True
+        server_name=host, server_port=port, auth=list(auth) or None, **launch_options(host), prevent_thread_lock=True
     )
     return page
 
@@ -75,27 +73,48 @@ def _check_auth(host: str, auth: Sequence[tuple[str, str]]) -> None:
 
 def make_safe_page(networks: Networks) -> Any:
     """The page, with its temporary files in a folder of its own and a bounded queue."""
-    cache = tempfile.mkdtemp(prefix="captum-sgcampp-demo-")
-    atexit.register(shutil.rmtree, cache, ignore_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = cache
+    new_cache()
     forbid_downloads()
     page = make_page(networks)
     page.queue(max_size=MOST_WAITING, default_concurrency_limit=2, api_open=False)
+    _forget_who_is_gone(page)
     return page
 
 
-def launch_options() -> dict[str, Any]:
-    """What `launch` gets besides the address."""
-    from starlette.middleware import Middleware
+def _forget_who_is_gone(page: Any) -> None:
+    """Gradio would keep all that belongs to a closed page for an hour."""
 
+    def gone(request: gr.Request) -> None:
+        page.state_holder.delete_state(request.session_hash)
+        page.state_holder.session_data.pop(request.session_hash, None)
+
+    with page:
+        page.unload(gone)
+
+
+def launch_options(host: str = "") -> dict[str, Any]:
+    """What `launch` gets besides the address.
+
+    Args:
+        host: where the page is served. On this machine alone, it answers to no other name: pages of the internet could
+            give theirs this address (DNS rebinding). Empty: where Gradio's environment variable says.
+    """
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    is_local = (host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")) in LOOPBACK
+    hosts = list(LOOPBACK) if is_local else ["*"]
+    cache = os.environ["GRADIO_TEMP_DIR"]
     return {
         "share": False,
         "allowed_paths": [],
-        "blocked_paths": blocked_paths(os.environ["GRADIO_TEMP_DIR"]),
+        "blocked_paths": blocked_paths(cache),
         "max_file_size": MOST_UPLOAD,
         "max_threads": THREADS,
         "state_session_capacity": MOST_VISITORS,
-        "app_kwargs": {"middleware": [Middleware(LocalOnly)]},
+        "app_kwargs": {
+            "middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=hosts), Middleware(LocalOnly, cache=cache)]
+        },
         "enable_monitoring": False,
         "ssr_mode": False,
         "mcp_server": False,

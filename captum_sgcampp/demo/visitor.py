@@ -24,6 +24,7 @@ from captum_sgcampp.vision.images import read_image
 
 MAX_PIXELS = 16_000_000  # of an upload, checked before any is decoded
 MOST_BYTES = 64 * 2**20  # of kept sums; the newest stay
+NO_PICTURE = "image: expected a picture, found none; upload one or choose an example"
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Visitor:
         """
         with self.lock:
             if self._picture is None:
-                raise ValueError("image: expected a picture, found none; upload one or choose an example")
+                raise ValueError(NO_PICTURE)
             if network.name not in self._seen:
                 shown = network.classifier.show(self._picture)
                 with exclusive_access():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from captum_sgcampp.demo.maps import ShownMap
 from captum_sgcampp.demo.methods import SHOWN, is_guided, takes_noise
 from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
 from captum_sgcampp.functional.tensors import of_norm_one
-from captum_sgcampp.vision.explanations import FEW_SAMPLES
+from captum_sgcampp.vision.words import of_statistics, one_sample_decides
 
 MANY_POLES = 0.1  # of the weight
 
@@ -31,19 +31,9 @@ def _of_class(found: Explanation, target: int, row: tuple[ShownMap, ...]) -> Ite
     for one in row:
         title = f"{SHOWN[one.method]}, {name}"
         if one.reason_of_zeros:
-            yield f"{title}: the map is zero everywhere, because {one.reason_of_zeros}."
+            yield f"{title}: the map shows nothing, its values are {one.reason_of_zeros}."
         if one.statistics is not None and not is_guided(one.method):
-            yield f"{title}: {_of_statistics(one.statistics)}"
-
-
-def _of_statistics(statistics: SamplingStatistics) -> str:
-    count, size = int(statistics.nt_samples), statistics.effective_sample_size.item()
-    error, poles = statistics.standard_error.item(), statistics.pole_weight_share.item()
-    samples = f"{count} noisy sample{'' if count == 1 else 's'}, which count as {size:.1f}"
-    sure = (
-        f"other noise would change the map by about {100 * error:.1f} %" if count > 1 else "one sample tells no error"
-    )
-    return f"{samples}; {sure}; {100 * poles:.1f} % of the weight comes from poles of alpha."
+            yield f"{title}: {of_statistics(one.statistics)}."
 
 
 def _advice(found: Explanation) -> Iterator[str]:
@@ -56,15 +46,26 @@ def _advice(found: Explanation) -> Iterator[str]:
                 "Here the noise changes only the scale: Smooth Grad-CAM++ equals Grad-CAM++, as before global average "
                 "pooling. An inner layer shows a difference."
             )
+    if not found.closed_form_is_exact and set(found.settings.methods) != {"grad-cam"}:
+        yield _on_closed_form(found.network.exact_layers)
     if found.layer.both_signs:
         yield "This layer has activations of both signs, which make poles. A layer after a ReLU has none."
+
+
+def _on_closed_form(exact_layers: Sequence[str]) -> str:
+    instead = f"Choose {exact_layers[-1]}, or in" if exact_layers else "In"
+    return (
+        "After this layer the network is not piecewise linear (GELU, SiLU, attention, normalization or something "
+        f"unknown), so the closed form of Grad-CAM++ is off here. {instead} Python take derivatives='exact'; "
+        "closed_form_error tells how far off it is. Grad-CAM needs no closed form."
+    )
 
 
 def _on_statistics(statistics: SamplingStatistics, auto: bool) -> Iterator[str]:
     count = int(statistics.nt_samples)
     if count > 1 and statistics.standard_error.item() > TOLERANCE:
         yield f"The map is not settled yet: raise n{'' if auto else ', or let the page choose it'}."
-    if count > 1 and statistics.effective_sample_size.item() < min(FEW_SAMPLES, 0.75 * count):
+    if one_sample_decides(statistics):
         yield "One noisy sample decides the map: lower the noise level."
     if statistics.pole_weight_share.item() > MANY_POLES:
         yield "Poles of alpha decide much of the map: choose a layer after a ReLU, or the two-sided method."

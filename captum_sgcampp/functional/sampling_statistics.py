@@ -14,6 +14,8 @@ from captum_sgcampp.functional.tensors import of_norm_one, ratio
 
 # The jackknife leaves out one of at most this many groups of samples at a time, so its memory does not grow with n.
 JACKKNIFE_GROUPS = 10
+# Gradients are equal where they differ by less than the root of this, 0.3 % of the largest. Sums in float32 need that.
+EQUAL = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +26,9 @@ class SamplingStatistics:
         nt_samples: number of noisy samples (int64).
         effective_sample_size: `(sum_m e_m)^2 / sum_m e_m^2`, from 1 to `nt_samples`. The weights `e_m` of the samples
             are `exp(S_m)` for the score function `exp`, `s (1 - s)` for `sigmoid`, `p (1 - p)` for `softmax`.
-            Near 1, a single sample decides the map.
+            Near 1, a single sample decides the map, and the standard error has less than one degree of freedom:
+            do not trust it. `nt_samples="auto"` therefore goes on until 2. More samples help slowly, since the weights
+            are exponential in the logit. Less noise helps.
         standard_error: standard error of the map divided by its L2 norm: the root of the summed variances of its
             entries, by a delete-a-group jackknife over the samples. At 0.03, other noise gives a map about 3 % away
             from the limit. NaN for fewer than 2 samples.
@@ -60,6 +64,24 @@ def pole_shares(alpha: Tensor, d1: Tensor, selected: Tensor | None = None) -> tu
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
     return ratio(part.flatten(1).sum(1), whole.flatten(1).sum(1))
+
+
+def has_equal_gradients(derivatives: MeanDerivatives, effective_sizes: Tensor) -> Tensor:
+    """Whether all noisy samples of an example had the same gradient, up to rounding, so that averaging changes nothing.
+
+    With the score function `exp`, `D_p` is the mean of `g^p` under the weights of the samples, and `D_2 - D_1^2` their
+    variance. One sample with all the weight has none either, and tells nothing of the others.
+
+    Args:
+        derivatives: `D_1, D_2, D_3`, `(N, K, *space)`.
+        effective_sizes: the effective sample size, `(N,)`.
+
+    Returns:
+        Bool tensor `(N,)`.
+    """
+    d1, d2 = derivatives.d1.flatten(1), derivatives.d2.flatten(1)
+    variance, square = (d2 - d1.square()).abs().amax(1), d2.amax(1)
+    return (effective_sizes > 1.01) & (square > 0) & (variance <= EQUAL * square)
 
 
 def standard_error(

@@ -42,8 +42,8 @@ def feature_map_mask(feature_maps: FeatureMaps, activation: Tensor) -> Tensor | 
     """The selected feature maps as a bool tensor `(1 or N, K, 1, ...)`.
 
     Args:
-        feature_maps: an int, a sequence of ints, a slice (negative indices count from the end), a bool tensor `(K,)`,
-            or `(N, K)` for a choice per example. None: all.
+        feature_maps: an int, a sequence of ints, a slice (negative indices count from the end), a bool tensor `(K,)`;
+            for a choice per example a tensor of ints `(N, k)` or a bool tensor `(N, K)`. None: all.
         activation: `(N, K, *space)`.
 
     Raises:
@@ -57,6 +57,8 @@ def feature_map_mask(feature_maps: FeatureMaps, activation: Tensor) -> Tensor | 
         feature_maps = torch.from_numpy(np.ascontiguousarray(feature_maps))
     if isinstance(feature_maps, Tensor) and feature_maps.dtype == torch.bool:
         chosen = _map_mask_from_tensor(feature_maps, activation)
+    elif isinstance(feature_maps, Tensor) and feature_maps.dim() == 2:
+        chosen = _map_mask_from_rows(feature_maps, activation)
     else:
         chosen = torch.zeros(1, count, dtype=torch.bool, device="cpu")
         chosen[:, _map_indices(feature_maps, count)] = True
@@ -72,6 +74,20 @@ def _map_mask_from_tensor(mask: Tensor, activation: Tensor) -> Tensor:
             f"feature_maps: expected a bool tensor of shape {shapes[0]} or {shapes[1]}, found {tuple(mask.shape)}"
         )
     return mask.reshape(-1, activation.shape[1])
+
+
+def _map_mask_from_rows(indices: Tensor, activation: Tensor) -> Tensor:
+    """Of one row of indices per example, as `top_feature_maps` gives them."""
+    examples, count = activation.shape[:2]
+    if len(indices) != examples:
+        raise ValueError(
+            f"feature_maps: expected one row of indices per example ({examples}), found shape {tuple(indices.shape)}"
+        )
+    rows = [_map_indices(row, count) for row in indices]
+    mask = torch.zeros(examples, count, dtype=torch.bool, device="cpu")
+    for chosen, row in zip(mask, rows, strict=True):
+        chosen[row] = True
+    return mask
 
 
 def _map_indices(feature_maps: Any, count: int) -> list[int]:

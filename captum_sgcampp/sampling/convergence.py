@@ -9,6 +9,8 @@ from torch import Tensor
 
 # Sampling with a tolerance starts with this many noisy samples.
 LEAST_SAMPLES = 4
+# With a smaller effective sample size, a standard error says nothing unless it is this share of the tolerance.
+LEAST_EFFECTIVE, FAR_BELOW = 2.0, 1 / 30
 
 
 def checkpoints(most: int) -> Iterator[int]:
@@ -29,12 +31,20 @@ def caution(samples: int) -> float:
     return 1.35 + 1.4 / samples
 
 
-def is_sure(errors: Sequence[Tensor], samples: int, tolerance: float) -> Tensor:
+def is_sure(errors: Sequence[Tensor], effective: Sequence[Tensor], samples: int, tolerance: float) -> Tensor:
     """Whether the maps of each example suffice, bool `(N,)` on the CPU.
+
+    The estimate of the standard error has about as many degrees of freedom as effective samples, less one. So with
+    fewer than two it counts only where it is far below the tolerance, as where every sample has the same gradient. On
+    20 photographs of traffic signs (a fully connected head, one sample often outweighs all others) it said 0.03 three
+    times too early: the maps were 5 to 9 % away from those of 1,024 samples.
 
     Args:
         errors: for every target and tensor of the layers, the standard error of each example's map, `(N,)`.
+        effective: likewise the effective sample size.
         samples: how many noisy samples the examples have had.
         tolerance: bound on the standard error.
     """
-    return torch.stack(list(errors)).amax(0).cpu() * caution(samples) <= tolerance
+    error, size = torch.stack(list(errors)), torch.stack(list(effective))
+    known = (size >= LEAST_EFFECTIVE) | (error <= FAR_BELOW * tolerance)
+    return (known & (error * caution(samples) <= tolerance)).all(0).cpu()

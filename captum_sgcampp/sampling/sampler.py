@@ -24,6 +24,7 @@ from captum_sgcampp.sampling.exact_derivatives import ExactDerivatives
 from captum_sgcampp.sampling.request import Request
 from captum_sgcampp.sampling.score_gradients import (
     TargetScore,
+    are_probabilities,
     closed_form_derivatives,
     is_piecewise_linear,
     target_scores,
@@ -78,7 +79,8 @@ def _sample_until_sure(sampler: Sampler, tolerance: float, most: int) -> None:
     for count in checkpoints(most):
         sampler.add(range(done, count))
         done = count
-        unsure = sampler.active[~is_sure(sampler.errors(), count, tolerance)[sampler.active]]
+        sure = is_sure(sampler.errors(), sampler.effective_sizes(), count, tolerance)
+        unsure = sampler.active[~sure[sampler.active]]
         if not len(unsure):
             break
         sampler.go_on_with(unsure)
@@ -92,6 +94,7 @@ class Sampler:
         active: the examples (indices) that get further samples.
         samples: for every target, every tensor of every layer.
         tensors: how many tensors each layer has.
+        gives_probabilities: whether the model's output looks like that of a softmax.
     """
 
     def __init__(self, forward_pass: ForwardPass, request: Request, seed: int) -> None:
@@ -99,6 +102,7 @@ class Sampler:
         self.active = torch.arange(request.examples, device="cpu")
         self.samples: list[LayerSample] = []
         self.tensors: list[int] = []
+        self.gives_probabilities = False
         self._forward_pass, self._seed = forward_pass, seed
         noise = request.noise if request.has_noise else None
         self._chunk = noise.chunk if noise else 1
@@ -126,6 +130,10 @@ class Sampler:
         """The standard error of each example's map, for every sample."""
         options = self.request.map_options
         return [standard_error(one.activation, one.moments, one.selected, options) for one in self.samples]
+
+    def effective_sizes(self) -> list[Tensor]:
+        """The effective sample size of each example, for every sample."""
+        return [one.moments.effective_sample_size() for one in self.samples]
 
     def finish(self) -> None:
         """The check that waits for the device."""
@@ -167,6 +175,8 @@ class Sampler:
             needed = not exact and (len(copies) > 0 or not request.has_noise)
             derivatives = closed_form_derivatives(run, request, scores) if needed else []
         self._check_scores(scores, now=first)
+        if first:
+            self.gives_probabilities = any(are_probabilities(one.output) for one in scores)
         self._add_up(samples, derivatives, skip=int(first and request.has_noise))
         self.samples, self.tensors = samples, run.tensors
         if exact:

@@ -27,6 +27,8 @@ from captum_sgcampp.sampling.targets import check_output, class_logits, competit
 
 # The score function softmax warns beyond this many gradients in one call.
 MANY_GRADIENTS = 1000
+# By which probabilities in bfloat16 may miss the sum 1.
+SUM_ROUNDING = 0.01
 
 _FORMULAS: dict[Any, Callable[[Tensor, Tensor], Derivatives]] = {"exp": exp_derivatives, "sigmoid": sigmoid_derivatives}
 
@@ -55,6 +57,14 @@ def _target_score(run: LayerGradients, request: Request, repeats: int, target: T
     repeated = repeat_target(target, repeats, output.shape)
     score = select_scores(output, repeated)
     return TargetScore(output, repeated, own_score(request.score, score) if callable(request.score) else score)
+
+
+def are_probabilities(output: Tensor) -> bool:
+    """Whether the classes of every row (dimension 1) are not negative and sum to 1, as after a softmax."""
+    if output.dim() < 2 or output.shape[1] < 2:
+        return False
+    values = at_least_float32(output.detach())
+    return bool((values.amin() >= 0) & ((values.sum(1) - 1).abs().amax() <= SUM_ROUNDING))
 
 
 def own_score(score: ScoreFunction, picked: Tensor) -> Tensor:

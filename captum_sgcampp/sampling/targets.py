@@ -20,11 +20,14 @@ def normal_target(target: Any, examples: int) -> TargetType:
 
     Args:
         target: None; an int, or a tensor with one, for all examples; a list or 1-D tensor of ints, one per example; a
-            tuple of ints for outputs of more dimensions; a list of tuples, one per example.
+            tuple of ints for outputs of more dimensions; a list of tuples, one per example. An array of numpy is read
+            as a tensor.
         examples: N.
     """
     if target is None:
         return None
+    if isinstance(target, np.ndarray):
+        target = _tensor_of(target)
     if isinstance(target, Tensor):
         return _target_from_tensor(target, examples)
     if isinstance(target, tuple):
@@ -37,6 +40,12 @@ def normal_target(target: Any, examples: int) -> TargetType:
             raise TypeError("target: expected a list of ints or a list of tuples, found both in one list")
         return entries  # type: ignore[return-value]
     return _plain_int(target)
+
+
+def _tensor_of(target: np.ndarray[Any, Any]) -> Tensor:
+    if target.dtype.kind not in "iu":
+        raise TypeError(f"target: expected an array of ints, found {target.dtype}")
+    return torch.from_numpy(target.astype(np.int64))
 
 
 def _target_from_tensor(target: Tensor, examples: int) -> TargetType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +10,15 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.layer_choice import ChosenLayer, chosen_layer, inner_layer, named_layer, noise_acts
 from captum_sgcampp.vision.methods import METHODS, Found, Noise, Selection, is_two_sided, maps_by
+from captum_sgcampp.vision.words import of_statistics, of_zeros
 
 # Maps (1, 1, h, w) by the method's title and the layer's name.
 Maps: TypeAlias = dict[tuple[str, str], Tensor]
 # Each class of a call holds its own sums of derivatives, 30 times the layer's size.
 MOST_CLASSES = 8
-# An effective sample size below this is hardly more than one sample.
-FEW_SAMPLES = 2
 
 
 @dataclass(frozen=True)
@@ -168,21 +165,9 @@ def explained(
                 raise RuntimeError(f"model: expected finite maps, found NaN or infinity by {METHODS[method]} at {name}")
             reason = "" if maps.any() else f", {call.reason_of_zeros(target, name)}"
             size = " x ".join(map(str, maps.shape[2:]))
-            note = f"{size}{reason}" + ("" if statistics is None else _words(statistics))
+            note = f"{size}{reason}" + ("" if statistics is None else f", {of_statistics(statistics)}")
             found[target, name] = Explained(maps, note, None if statistics is None else int(statistics.nt_samples))
     return found
-
-
-def _words(statistics: SamplingStatistics) -> str:
-    count, error = int(statistics.nt_samples), statistics.standard_error.item()
-    size = statistics.effective_sample_size.item()
-    decided = size < min(FEW_SAMPLES, 0.75 * count)  # two samples of equal weight count as two
-    few = f", mostly one sample (effective sample size {size:.1f})" if count > 1 and decided else ""
-    return (
-        f", {count} sample{'' if count == 1 else 's'}{few}, standard error "
-        f"{'unknown' if math.isnan(error) else f'{100 * error:.1f} % of the map'}, "
-        f"{100 * statistics.pole_weight_share.item():.1f} % of the weight from poles of alpha"
-    )
 
 
 @dataclass(frozen=True)
@@ -201,7 +186,12 @@ class _Call:
         """What every class gives at every layer, by the class index and the layer's name."""
         modules = [named_layer(self.model, layer.name) for layer in self.layers]
         with warnings.catch_warnings():  # the note says it
-            warnings.filterwarnings("ignore", message="layer: expected tokens that the score depends on")
+            for said in (
+                "layer: expected tokens that",
+                "layer: expected a map with",
+                "nt_samples: expected an effective",
+            ):
+                warnings.filterwarnings("ignore", message=said)
             rows = maps_by(
                 self.method,
                 self.model,
@@ -224,10 +214,8 @@ class _Call:
         layers = tuple(layer for layer in self.layers if layer.name == name)
         alone = _Call(self.model, layers, self.method, self.inputs, (target,), self.noise, self.selection)
         ((before_relu, _),) = alone.maps(relu=False).values()
-        if before_relu.any():
-            return "all negative (the ReLU leaves nothing)"
         both_signs = self.method in ("grad-cam", "hires-cam") or is_two_sided(self.method)
-        return f"all zero (no {'' if both_signs else 'positive '}gradient)"
+        return of_zeros(bool(before_relu.any()), both_signs)
 
 
 def _calls(

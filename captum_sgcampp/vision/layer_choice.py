@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
@@ -16,6 +17,7 @@ from torchvision.ops import Permute
 from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
 from captum_sgcampp.attr.reshape_transforms import TokenGrid
 from captum_sgcampp.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCamPlusPlus
+from captum_sgcampp.model.autograd_graph import Graph
 from captum_sgcampp.model.layout_checks import ReshapeTransform
 from captum_sgcampp.names import nearest
 from captum_sgcampp.vision.layer_families import layer_transform
@@ -199,6 +201,23 @@ def noise_acts(
     return bool(change.norm() > 1e-4)
 
 
+def layers_with_exact_closed_form(model: nn.Module, example: Tensor, layers: Sequence[ListedLayer]) -> list[str]:
+    """The names of those after which the network is known to be piecewise linear: there Grad-CAM++ needs no exact
+    derivatives.
+
+    Args:
+        model: a module, run once with gradients.
+        example: one input.
+        layers: of it.
+    """
+    edges: dict[str, GradientEdge] = {}
+    with ExitStack() as hooks, torch.enable_grad():
+        for one in layers:
+            hooks.enter_context(one.module.register_forward_hook(_edge_keeper(edges, one.layer.name)))
+        scores = model(example.detach().clone().requires_grad_().clone()).sum()
+    return [name for name, edge in edges.items() if scores.requires_grad and Graph(scores, edge).is_piecewise_linear()]
+
+
 def _deepest(layers: Sequence[ListedLayer]) -> ListedLayer:
     compute = [one for one in layers if isinstance(one.module, (*_ACTIVATIONS, nn.Conv2d, _BatchNorm))] or layers
     if not compute:
@@ -293,5 +312,13 @@ def _keeper(outputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, objec
     def keep(module: nn.Module, args: object, output: object) -> None:
         if isinstance(output, Tensor):
             outputs[name] = output
+
+    return keep
+
+
+def _edge_keeper(edges: dict[str, GradientEdge], name: str) -> Callable[[nn.Module, object, object], None]:
+    def keep(module: nn.Module, args: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.requires_grad:
+            edges[name] = get_gradient_edge(output)
 
     return keep

@@ -15,6 +15,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 Picture: TypeAlias = Image.Image | Array | Tensor
 Frames: TypeAlias = Array | Tensor | Sequence[Picture]
 
+COLORS = 3  # channels of a picture
 ROUNDING = 1e-3  # by which floats may leave [0, 1]
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _SHAPES = {1: "(l,)", 2: "(h, w)", 3: "(d, h, w)"}  # where frames are the depth of a clip
@@ -24,7 +25,8 @@ def upsampled(values: Tensor | Array, size: Sequence[int]) -> Array:
     """The map as an array of the given size, upsampled linearly along each axis as in the Grad-CAM papers.
 
     Args:
-        values: the map, with as many dimensions as `size` after any of length 1.
+        values: the map, with as many dimensions as `size` after any of length 1. A product of a map and an attribution
+            of the inputs, `(1, C, *size)` or in colors `(3, *size)`, is summed over its channels, as Captum does it.
         size: `(L,)` of a signal, `(H, W)` of an image, `(T, H, W)` of a clip or `(D, H, W)` of a volume.
 
     Examples::
@@ -32,12 +34,21 @@ def upsampled(values: Tensor | Array, size: Sequence[int]) -> Array:
         >>> upsampled(attr[0], (32, 32)).shape
         (32, 32)
     """
-    maps = finite("maps", values)
+    maps = _channels_summed(finite("maps", values), tuple(size))
     axes, shape = len(size), _SHAPES[len(size)]
     if maps.ndim < axes or maps.size != np.prod(maps.shape[-axes:]):
         raise ValueError(f"maps: expected one map of shape {shape} or (1, {shape[1:]}, found {tuple(values.shape)}")
     array: Array = interpolated(maps.reshape(1, *maps.shape[-axes:]), size)[0]
     return array
+
+
+def _channels_summed(maps: Array, size: tuple[int, ...]) -> Array:
+    """The sum over the channels of a product, which has the size of the inputs; other maps as they are."""
+    before = maps.shape[: -len(size)]
+    is_product = (len(before) == 2 and before[0] == 1) or before == (COLORS,)
+    if maps.shape[-len(size) :] == size and is_product and before[-1] > 1:
+        return np.asarray(maps.sum(len(before) - 1))
+    return maps
 
 
 def interpolated(maps: Array, size: Sequence[int]) -> Array:
@@ -61,8 +72,24 @@ def finite(argument: str, values: object) -> Array:
     return np.ascontiguousarray(array)
 
 
-def pixels(image: Picture, argument: str = "image") -> Array:
-    """The image as an array `(H, W, 3)` of integers from 0 to 255 or of floats from 0 to 1."""
+def pixels(image: Picture) -> Array:
+    """The image as an array `(H, W, 3)` of integers from 0 to 255 or of floats from 0 to 1.
+
+    Values that leave this range, as those of a normalized tensor or of an X-ray of 12 bits, are stretched from the
+    smallest to the largest.
+    """
+    rgb = _rgb(image, "image")
+    floating = np.issubdtype(rgb.dtype, np.floating)
+    low, high, most = float(rgb.min()), float(rgb.max()), 1 if floating else 255
+    if not np.isfinite(low + high):
+        raise ValueError("image: expected finite values, found NaN or infinity")
+    if low >= -ROUNDING and high <= most + ROUNDING:
+        return np.clip(rgb, 0, most)
+    return np.asarray((rgb - low) / ((high - low) or 1.0), np.float32)
+
+
+def _rgb(image: Picture, argument: str) -> Array:
+    """The image as an array `(H, W, 3)`, its values as they are."""
     if isinstance(image, Image.Image):
         return np.asarray(image.convert("RGB"))
     array = image
@@ -99,7 +126,7 @@ def frames_from_0_to_1(frames: Frames) -> Array:
 
 def _channels_last(frames: Frames) -> Array:
     if not isinstance(frames, Tensor | np.ndarray):
-        return _stacked([pixels(image, "frames") for image in frames])
+        return _stacked([_rgb(image, "frames") for image in frames])
     is_tensor, found = isinstance(frames, Tensor), tuple(frames.shape)
     # Three dimensions of which one is 3 are one image in colors rather than a clip in gray.
     if len(found) == 3 and found[0 if is_tensor else -1] != 3:

@@ -41,7 +41,8 @@ def show_clip(
                     `(1, T, H, W)` or `(T, H, W)`, an array `(T, H, W, 3)` or `(T, H, W)`, or images as in
                     `compare_maps`. Values are integers from 0 to 255 or floats from 0 to 1.
         maps (Tensor or numpy.ndarray): The map, `(t, h, w)`, `(1, t, h, w)` or `(1, 1, t, h, w)`, upsampled
-                    trilinearly to the clip.
+                    trilinearly to the clip. A product in the clip's size, `(3, T, H, W)` or `(1, C, T, H, W)`, is
+                    summed over its channels.
         shown (int or sequence of int, optional): How many frames, evenly spaced from the first to the last, or which.
                     Default: 6, or as many as the clip has
         title (str, optional): Title of the figure, shown as it is.

@@ -1,4 +1,4 @@
-"""Maps of images: side by side, single feature maps with their weights, a selection drawn on the input.
+"""Maps of images: side by side, single feature maps with their weights, a selection drawn on the input, products.
 
 Further keywords go to `captum.attr.visualization.visualize_image_attr`.
 """
@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from captum.attr import visualization as captum_visualization
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from captum_sgcampp.visualization.arrays import Array, Picture, pixels, upsampled
+from captum_sgcampp.functional.selection import Neurons, neuron_mask
+from captum_sgcampp.visualization.arrays import COLORS, Array, Picture, finite, pixels, upsampled
 from captum_sgcampp.visualization.colors import CMAP, Colors
 from captum_sgcampp.visualization.panels import draw_all_zero, draw_outline, draw_title, grid
 
@@ -39,9 +41,11 @@ def compare_maps(
 
         image (PIL.Image, numpy.ndarray, Tensor or sequence of them): What the maps explain: RGB or gray, as a PIL
                     image, an array `(H, W)` or `(H, W, 3)`, or a tensor `(3, H, W)` or `(1, H, W)`. Values are
-                    integers from 0 to 255 or floats from 0 to 1.
+                    integers from 0 to 255 or floats from 0 to 1. Others, as those of a normalized tensor, are stretched
+                    from the smallest to the largest.
         maps (mapping of str to Tensor, or sequence of them): Maps by title: `(h, w)`, `(1, h, w)` or
-                    `(1, 1, h, w)`, upsampled bilinearly to the image.
+                    `(1, 1, h, w)`, upsampled bilinearly to the image. Products in the image's size, `(3, H, W)` or
+                    `(1, C, H, W)`, are summed over their channels. `show_product` draws them in colors.
         titles (str or sequence of str, optional): Title of each image. It is shown as it is: `$` begins no formula.
                     Default: nothing
         common_scale (bool, optional): Whether a color means the same value in all maps. Their sizes can then be
@@ -65,6 +69,9 @@ def compare_maps(
         raise ValueError(
             f"image, maps, titles: expected one of each per row, found {len(images)}, {len(rows)} and {len(names)}"
         )
+    for picture, row in zip(images, rows, strict=True):
+        for values in row.values():
+            _check_no_signal(picture, values)
     shown = [pixels(picture) for picture in images]
     end = _common_end(shown, rows, {**OPTIONS, **options}) if common_scale else None
     figure, panels = grid(len(rows), 1 + max(len(row) for row in rows))
@@ -117,7 +124,7 @@ def show_feature_maps(
     return compare_maps(image, {title: maps[k] for title, k in zip(titles, numbers, strict=True)}, **options)
 
 
-def show_neurons(image: Picture, values: Tensor, neurons: Tensor, title: str = "", **options: Any) -> Figure:
+def show_neurons(image: Picture, values: Tensor, neurons: Neurons, title: str = "", **options: Any) -> Figure:
     r"""
     A selection of neurons drawn on the image, and the map that it gives.
 
@@ -125,7 +132,8 @@ def show_neurons(image: Picture, values: Tensor, neurons: Tensor, title: str = "
 
         image (PIL.Image, numpy.ndarray or Tensor): As in `compare_maps`.
         values (Tensor): The map, `(h, w)`, `(1, h, w)` or `(1, 1, h, w)`.
-        neurons (Tensor): The selected neurons, bool, `(h, w)`.
+        neurons (tuple of slices, list of coordinates or bool tensor): The selected neurons, as `attribute` takes them
+                    and `box_to_neurons` gives them. A bool tensor is `(h, w)`.
         title (str, optional): Title of the map.
                     Default: nothing
         **options (Any, optional): For `captum.attr.visualization.visualize_image_attr`.
@@ -135,19 +143,77 @@ def show_neurons(image: Picture, values: Tensor, neurons: Tensor, title: str = "
 
     Examples::
 
-        >>> neurons = torch.zeros(16, 16, dtype=torch.bool)
-        >>> neurons[2:5, 3:7] = True
+        >>> neurons = box_to_neurons((6, 4, 14, 10), input_size=(32, 32), layer_size=(16, 16))
         >>> attr = method.attribute(images, target=3, neurons=neurons)
         >>> figure = show_neurons(photo, attr[0], neurons)
     """
-    shown = pixels(image)
+    shown, selected = pixels(image), _selected(neurons, values)
     figure, [[left, right]] = grid(1, 2)
     left.imshow(shown)
-    draw_title(left, f"{int(neurons.sum())} selected neurons")
+    draw_title(left, f"{int(selected.sum())} selected neurons")
     draw_map(right, shown, values, title, **options)
     for axis in (left, right):
-        draw_outline(axis, neurons, shown.shape[:2])
+        draw_outline(axis, selected, shown.shape[:2])
     return figure
+
+
+def _selected(neurons: Neurons, values: Tensor) -> Tensor:
+    """The selected neurons of the map as a bool tensor `(h, w)`."""
+    if values.dim() < 2 or values.numel() != values.shape[-2:].numel():
+        raise ValueError(f"values: expected one map of shape (h, w) or (1, h, w), found {tuple(values.shape)}")
+    if isinstance(neurons, Tensor) and neurons.shape == values.shape[-2:]:
+        return neurons
+    mask = neuron_mask(neurons, values.detach().cpu().reshape(1, 1, *values.shape[-2:]))
+    if mask is None:
+        raise TypeError("neurons: expected a tuple of slices, a list of coordinates or a bool tensor, found None")
+    return mask.expand(1, 1, *values.shape[-2:])[0, 0]
+
+
+def show_product(image: Picture, product: Tensor, title: str = "", **options: Any) -> Figure:
+    r"""
+    A product of a map and an attribution of the image, as of `GuidedGradCamPlusPlus` and `multiply_by_map`: the image,
+    the product in its own colors as in the Grad-CAM papers (0 is gray), and the sum of its channels over the image.
+
+    Products of clips, volumes and signals go to `show_clip`, `show_volume` and `show_signal` as maps do.
+
+    Args:
+
+        image (PIL.Image, numpy.ndarray or Tensor): As in `compare_maps`.
+        product (Tensor): `(C, H, W)` or `(1, C, H, W)`, in the image's size, with 1 or 3 channels.
+        title (str, optional): Title of the product.
+                    Default: nothing
+        **options (Any, optional): For `captum.attr.visualization.visualize_image_attr`.
+                    Default: magnitudes over the image
+
+    Returns:
+        *matplotlib.figure.Figure*
+
+    Examples::
+
+        >>> product = GuidedGradCamPlusPlus(net, net.conv).attribute(images, target=3)
+        >>> figure = show_product(photo, product[0], "Guided Grad-CAM++")
+    """
+    shown = pixels(image)
+    values = finite("product", product).reshape(-1, *product.shape[-2:])
+    if values.shape[1:] != shown.shape[:2] or len(values) not in (1, COLORS):
+        raise ValueError(
+            f"product: expected shape (C, H, W) with 1 or 3 channels and the image's {shown.shape[:2]}, found "
+            f"{tuple(product.shape)}"
+        )
+    figure, [[left, middle, right]] = grid(1, 3)
+    left.imshow(shown)
+    middle.imshow(_around_gray(values))
+    draw_title(middle, title)
+    summed = torch.from_numpy(values.sum(0))
+    draw_map(right, shown, summed, "sum of the channels", **{"sign": "absolute_value", **options})
+    return figure
+
+
+def _around_gray(values: Array) -> Array:
+    """Values `(C, H, W)` as colors `(H, W, 3)`: 0 is gray. The largest 0.5 % are cut off, or all else would be gray."""
+    end = float(np.quantile(np.abs(values), 0.995)) or float(np.abs(values).max()) or 1.0
+    colors = np.clip(0.5 + 0.5 * values / end, 0, 1)
+    return np.broadcast_to(colors.transpose(1, 2, 0), (*values.shape[1:], COLORS))
 
 
 def draw_map(
@@ -164,6 +230,7 @@ def draw_map(
         end: the value where the colors end, from `Colors.end`; None for Captum's choice.
         options: for `visualize_image_attr`.
     """
+    _check_no_signal(image, values)
     shown = pixels(image)
     options = {**OPTIONS, **options}
     attribution, colors = upsampled(values, shown.shape[:2]), _colors(options)
@@ -181,3 +248,13 @@ def draw_map(
         if end is not None:
             axis.images[-1].set_data(colors.shares(attribution, end))
     draw_title(axis, title)
+
+
+def _check_no_signal(image: Picture, values: Tensor) -> None:
+    """Channels of a signal `(C, L)` look like a gray picture; the single row of its map tells them apart."""
+    shape, size = tuple(values.shape), getattr(image, "shape", ())
+    if len(size) == 2 and len(shape) > 1 and shape[-2] == 1 < shape[-1]:
+        raise ValueError(
+            f"image: expected a picture, found shape {tuple(size)} with a map of one row, {shape}, as of a signal, "
+            "which show_signal draws; image[None] is a gray picture"
+        )

@@ -41,7 +41,8 @@ def show_volume(
         volume (Tensor or numpy.ndarray): What the map explains, `(D, H, W)`, `(1, D, H, W)` or `(1, 1, D, H, W)`, in
                     any unit.
         maps (Tensor or numpy.ndarray): The map, `(d, h, w)`, `(1, d, h, w)` or `(1, 1, d, h, w)`, upsampled
-                    trilinearly to the volume.
+                    trilinearly to the volume. A product in the volume's size, `(1, C, D, H, W)`, is summed over its
+                    channels.
         at (sequence of int, optional): The voxel through which the slices go.
                     Default: None, the one of the largest value of the wanted sign
         title (str, optional): Title of the figure, shown as it is.

@@ -66,7 +66,10 @@ TARGETS: list[tuple[Any, Any]] = [
     (torch.tensor([1.0, 2.0]), TypeError),
     (torch.tensor([True, False]), TypeError),
     (torch.tensor(7), ValueError),
-    (np.array([1, 2]), TypeError),
+    (np.array([1.0, 2.0]), TypeError),
+    (np.array([True, False]), TypeError),
+    (np.array([1, 2, 3]), ValueError),
+    (np.array(["cat", "dog"]), TypeError),
     ({1: 2}, TypeError),
 ]
 
@@ -177,7 +180,9 @@ SELECTION: list[tuple[str, Any, Any]] = [
     ("feature_maps", ~mask(4), ValueError),
     ("feature_maps", mask(4, dtype=torch.float32), TypeError),
     ("feature_maps", torch.tensor([0, 7]), ValueError),
-    ("feature_maps", torch.tensor([[0, 1]]), TypeError),
+    ("feature_maps", torch.tensor([[0, 1]]), ValueError),
+    ("feature_maps", torch.tensor([[0, 1], [0, 4]]), ValueError),
+    ("feature_maps", torch.tensor([[0.0], [1.0]]), TypeError),
     ("feature_maps", {0, 1}, TypeError),
     ("feature_maps", mask(4, dtype=torch.uint8), TypeError),
     ("neurons", 3, TypeError),

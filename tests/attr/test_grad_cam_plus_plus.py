@@ -24,6 +24,24 @@ def test_top_feature_maps_are_those_whose_weights_make_the_map() -> None:
     assert (weights.diff() <= 0).all()
 
 
+def test_top_feature_maps_of_a_batch_are_taken_as_a_selection() -> None:
+    model, x = ConvNet(), images(3)
+    method = LayerGradCamPlusPlus(model, model.relu1)
+    indices = method.top_feature_maps(x, [0, 1, 2], k=2).indices
+    found = method.attribute(x, [0, 1, 2], feature_maps=indices)
+    for number in range(3):
+        alone = method.attribute(x[number : number + 1], number, feature_maps=indices[number].tolist())
+        assert torch.allclose(found[number], alone[0], rtol=1e-5)
+
+
+def test_a_tuple_of_layers_is_explained_as_a_list() -> None:
+    model, x = ConvNet(), images()
+    layers = model.relu1, model.relu2
+    found = LayerGradCamPlusPlus(model, layers).attribute(x, 1)
+    assert isinstance(found, list)
+    assert all(map(torch.equal, found, LayerGradCamPlusPlus(model, list(layers)).attribute(x, 1)))
+
+
 def test_permuting_the_batch_permutes_the_maps() -> None:
     model, x = ConvNet().double(), images(4).double()
     order = torch.tensor([2, 0, 3, 1])

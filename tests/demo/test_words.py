@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
+from torch import Tensor, nn
 
 from captum_sgcampp.demo import html
 from captum_sgcampp.demo.explaining import Explanation, complete, explanation, sampled
@@ -12,6 +14,9 @@ from captum_sgcampp.demo.networks import Networks
 from captum_sgcampp.demo.settings import Settings
 from captum_sgcampp.demo.visitor import Visitor
 from captum_sgcampp.demo.words import sentences
+from captum_sgcampp.vision.explanations import Subject
+from captum_sgcampp.vision.explanations import explained as command_explained
+from captum_sgcampp.vision.methods import Noise
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +35,26 @@ def explained(networks: Networks, **changed: object) -> Explanation:
 
 def test_samples_error_and_poles_are_told(networks: Networks) -> None:
     first = sentences(explained(networks))[0]
-    assert first.startswith("Smooth Grad-CAM++, star: 8 noisy samples, which count as ") and "poles" in first
+    assert first.startswith("Smooth Grad-CAM++, star: 8 samples, ") and "standard error" in first
+    assert "effective sample size" in first and "poles" in first
+
+
+def test_the_page_and_the_commands_say_the_same_of_the_same_statistics(networks: Networks) -> None:
+    found = explained(networks, methods=("smooth-grad-cam++",), nt_samples=6, seed=2)
+    layer, noise = found.layer.layer, Noise(6, found.settings.noise_level, seed=2)
+    subject = Subject("", None, found.seen.inputs, 3, "")
+    ((_, one),) = command_explained(
+        found.network.classifier.model, [layer], "smooth-grad-cam++", [subject], noise
+    ).items()
+    said = sentences(found)[0].removeprefix("Smooth Grad-CAM++, star: ").removesuffix(".")
+    assert said == one.note.partition(", ")[2]
 
 
 def test_a_map_of_zeros_says_why(networks: Networks) -> None:
     corner = explained(networks, methods=("grad-cam++",), neurons="15,15", feature_maps="1")
-    assert any("the map is zero everywhere, because" in line for line in sentences(corner))
+    assert "Grad-CAM++, star: the map shows nothing, its values are all zero (no positive gradient)." in sentences(
+        corner
+    )
     assert "(zero everywhere)" in html.figures(corner)
 
 
@@ -45,7 +64,7 @@ def test_two_classes_have_a_row_each(networks: Networks) -> None:
 
 
 def test_one_sample_knows_no_error(networks: Networks) -> None:
-    assert "one sample tells no error" in sentences(explained(networks, nt_samples=1))[0]
+    assert "1 sample, standard error unknown" in sentences(explained(networks, nt_samples=1))[0]
 
 
 def test_the_number_of_samples_can_choose_itself(networks: Networks) -> None:
@@ -72,3 +91,38 @@ def test_changes_that_need_no_network_do_not_run_it(networks: Networks) -> None:
 
 def test_names_are_no_markup() -> None:
     assert html.text("<b>${x}{{y}}\x1b") == "&lt;b&gt;&#36;&#123;x}&#123;&#123;y}}\\x1b"
+
+
+@pytest.mark.parametrize("end", [nn.ReLU(), nn.GELU(), nn.Sequential(nn.ReLU(), nn.Softplus())])
+def test_a_closed_form_that_is_off_is_told_with_a_layer_where_it_is_not(
+    end: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ending", lambda: Ending(end), raising=False)
+    networks = Networks([], [f"{__name__}:ending"])
+    is_off = not isinstance(end, nn.ReLU)
+    for layer, off in (("first", is_off), ("end", False)):
+        found = explained(networks, layer=layer, methods=("grad-cam++",))
+        advice = [line for line in sentences(found) if "not piecewise linear" in line]
+        assert len(advice) == off
+        assert not off or ("Choose end, or in Python take derivatives='exact'" in advice[0])
+    assert not any("piecewise" in line for line in sentences(explained(networks, layer="first", methods=("grad-cam",))))
+
+
+def test_without_a_better_layer_the_advice_is_exact_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ending", lambda: Ending(nn.Identity(), nn.Tanh()), raising=False)
+    found = explained(Networks([], [f"{__name__}:ending"]), layer="first", methods=("grad-cam++",))
+    assert any(". In Python take derivatives='exact'" in line for line in sentences(found))
+
+
+class Ending(nn.Module):
+    """Two convolutions, and what is given between them and the scores."""
+
+    def __init__(self, end: nn.Module, last: nn.Module | None = None) -> None:
+        super().__init__()
+        self.first, self.end = nn.Conv2d(3, 4, 3, stride=16), end
+        self.last = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1000), last or nn.Identity())
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.last(self.end(self.first(x)))
+        return scores

@@ -36,6 +36,13 @@ def test_forms_of_feature_maps(feature_maps: object, expected: list[int]) -> Non
     assert mask.flatten().nonzero().flatten().tolist() == expected
 
 
+def test_indices_of_feature_maps_of_each_examples_own() -> None:
+    for indices in (torch.tensor([[0, 0], [-1, 2]]), np.array([[0, 0], [3, 2]])):
+        mask = feature_map_mask(indices, ACTIVATION)
+        assert mask is not None and mask.shape == (2, 4, 1, 1)
+        assert mask[..., 0, 0].tolist() == [[True, False, False, False], [False, False, True, True]]
+
+
 def test_feature_maps_of_each_examples_own() -> None:
     chosen = torch.tensor([[True, False, False, False], [False, False, True, True]])
     mask = feature_map_mask(chosen, ACTIVATION)

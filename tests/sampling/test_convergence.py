@@ -11,7 +11,7 @@ from calls import seeded
 from networks import ConvNet, PooledNet, TwoInputs, images
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
-from captum_sgcampp.sampling.convergence import checkpoints
+from captum_sgcampp.sampling.convergence import checkpoints, is_sure
 
 
 def test_checkpoints_grow_and_end_with_the_most() -> None:
@@ -74,6 +74,25 @@ def test_auto_stops_at_the_least_where_the_noise_changes_nothing_but_scale() -> 
         images(2, channels=3), 1, nt_samples="auto", return_statistics=True
     )
     assert statistics.nt_samples.tolist() == [4, 4] and (statistics.standard_error < 1e-5).all()
+
+
+def test_a_standard_error_that_hangs_on_one_sample_is_not_trusted() -> None:
+    error, size = torch.tensor([0.01, 0.01, 0.0009, 0.02]), torch.tensor([1.2, 2.1, 1.2, 9.0])
+    assert is_sure([error], [size], 8, 0.03).tolist() == [False, True, True, False]
+    assert is_sure([error, error], [size, size.flip(0)], 8, 0.03).tolist() == [False, False, True, False]
+
+
+def test_auto_goes_on_until_more_than_one_sample_counts() -> None:
+    """With this tolerance the standard error alone would nearly always stop at the least number of samples."""
+    model, x = ConvNet(), images(12)
+    with torch.no_grad():
+        model.fc2.weight.mul_(200)
+    _, statistics = LayerSmoothGradCamPlusPlus(model, model.relu2).attribute(
+        x, 1, nt_samples="auto", tolerance=0.3, generator=seeded(), return_statistics=True
+    )
+    stopped = statistics.nt_samples < 64
+    assert (statistics.nt_samples > 4).any() and stopped.any()
+    assert ((statistics.effective_sample_size >= 2) | (statistics.standard_error <= 0.01))[stopped].all()
 
 
 def test_auto_stops_at_the_most_and_says_what_it_reached() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from _asserts import close
@@ -14,7 +15,22 @@ from captum_sgcampp import LayerGradCamPlusPlus
 
 
 @pytest.mark.parametrize(
-    "target", [2, torch.tensor(2), torch.tensor([2]), [2, 2], torch.tensor([2, 2]), (2,), [(2,), (2,)], -3, [-3, -3]]
+    "target",
+    [
+        2,
+        torch.tensor(2),
+        torch.tensor([2]),
+        [2, 2],
+        torch.tensor([2, 2]),
+        (2,),
+        [(2,), (2,)],
+        -3,
+        [-3, -3],
+        np.array([2, 2]),
+        np.array(2),
+        np.array([2, -3], np.int32),
+        np.uint8([2, 2]),
+    ],
 )
 def test_every_target_format_of_captum(target: Any) -> None:
     model = ConvNet()

@@ -147,7 +147,7 @@ def test_the_note_tells_when_one_sample_decides() -> None:
         model.fc2.weight *= 1000
     call = explained(model, LAYERS[:1], "smooth-grad-cam++", subjects(0), replace(NOISE, noise_level=2.0))
     ((_, one),) = call.items()
-    assert "6 samples, mostly one sample (effective sample size 1.0)" in one.note
+    assert "6 samples, mostly one sample, standard error" in one.note and "effective sample size 1.0" in one.note
     call = explained(ConvNet(), LAYERS[:1], "smooth-grad-cam++", subjects(0), replace(NOISE, nt_samples=2))
     ((_, one),) = call.items()
     assert "2 samples, standard error" in one.note

@@ -17,6 +17,7 @@ from captum_sgcampp.vision.layer_choice import (
     deepest_layer,
     fitting_layer,
     inner_layer,
+    layers_with_exact_closed_form,
     listed_layers,
     named_layer,
     noise_acts,
@@ -238,3 +239,24 @@ def test_listed_layers_tell_shapes_and_signs() -> None:
         model(images(1, channels=3))
         assert (one.feature_maps, *one.size) == kept[0].shape[1:] and one.both_signs == bool((kept[0] < 0).any())
     assert sum(one.is_default for one in listed.values()) == 1
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_the_closed_form_is_said_to_be_exact_where_it_is(inplace: bool) -> None:
+    """Before and after GELU, measured with exact derivatives."""
+    front = [nn.Conv2d(2, 4, 3), nn.ReLU(inplace), nn.Conv2d(4, 5, 3), nn.GELU(), nn.Conv2d(5, 6, 3), nn.ReLU(inplace)]
+    model = nn.Sequential(*front, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)).eval()
+    example = images(1)
+    listed = listed_layers(model, example)
+    exact = layers_with_exact_closed_form(model, example, listed)
+    assert exact == ["3", "4", "5"]
+    for one in listed:
+        error = LayerGradCamPlusPlus(model, one.module).closed_form_error(example, 1)
+        assert (float(error.terms.max()) < 1e-4) == (one.layer.name in exact), one.layer.name
+
+
+def test_no_closed_form_is_exact_before_the_normalization_of_a_transformer() -> None:
+    vit = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=10).eval()
+    nn.init.normal_(vit.heads.head.weight)
+    example = torch.rand(1, 3, 32, 32)
+    assert not layers_with_exact_closed_form(vit, example, listed_layers(vit, example))

@@ -224,3 +224,9 @@ def test_what_cannot_be_saved_is_refused(name: str, options: dict[str, Any], mes
 def test_maps_of_another_type_are_refused() -> None:
     with pytest.raises(TypeError, match=r"^maps: expected a tensor or an array, found list"):
         show_clip(clip(), [[[1.0]]])  # type: ignore[arg-type]
+
+
+def test_a_product_in_the_clips_size_is_summed_over_its_channels() -> None:
+    product = torch.randn(1, 3, *clip().shape[:3])
+    found, expected = (maps_of(show_clip(clip(), values)) for values in (product, product.sum(1)))
+    assert all(map(np.array_equal, found, expected))

@@ -13,8 +13,16 @@ from matplotlib.figure import Figure
 from networks import ConvNet, images
 from PIL import Image
 
-from captum_sgcampp import LayerGradCamPlusPlus
-from captum_sgcampp.visualization import compare_maps, draw_color_bar, show_feature_maps, show_neurons, upsampled
+from captum_sgcampp import GuidedGradCamPlusPlus, LayerGradCamPlusPlus, box_to_neurons
+from captum_sgcampp.visualization import (
+    compare_maps,
+    draw_color_bar,
+    draw_map,
+    show_feature_maps,
+    show_neurons,
+    show_product,
+    upsampled,
+)
 
 
 def photo(height: int = 20, width: int = 30) -> Image.Image:
@@ -81,7 +89,39 @@ def test_forms_of_images(image: Any) -> None:
     assert shown is not None and shown.shape == (20, 30, 3)
 
 
+def test_values_outside_the_usual_range_are_stretched() -> None:
+    """As those of a normalized tensor or of an X-ray of 12 bits, which would be cut off, garish."""
+    unit = torch.rand(3, 20, 30)
+    unit.flatten()[0], unit.flatten()[1] = 0, 1
+    gray = np.arange(600).reshape(20, 30) * 6
+    for image, expected in (((unit - 0.45) / 0.22, unit.permute(1, 2, 0)), (255 * unit, unit.permute(1, 2, 0)),
+                            (gray, gray[..., None].repeat(3, 2) / 3594)):  # fmt: skip
+        shown = compare_maps(image, {"map": torch.rand(3, 3)}).axes[0].images[0].get_array()
+        np.testing.assert_allclose(shown, expected, atol=1e-6)
+
+
+def test_values_inside_the_usual_range_stay_as_they_are() -> None:
+    for image in (0.3 + 0.2 * torch.rand(3, 20, 30), 1.0005 * torch.ones(3, 20, 30), np.full((20, 30, 3), 200)):
+        shown = compare_maps(image, {"map": torch.rand(3, 3)}).axes[0].images[0].get_array()
+        values = image.permute(1, 2, 0).clamp(0, 1) if isinstance(image, torch.Tensor) else image
+        assert np.array_equal(shown, values)
+
+
+def test_a_signal_is_not_drawn_as_a_picture() -> None:
+    signal, values = torch.rand(12, 1000), torch.rand(1, 1, 250)
+    for call in (
+        lambda: compare_maps(signal, {"map": values}),
+        lambda: compare_maps(signal.numpy(), {"map": values[0]}),
+        lambda: draw_map(Figure().subplots(), signal, values),
+    ):
+        with pytest.raises(ValueError, match=r"^image: expected a picture, found .*show_signal"):
+            call()
+    compare_maps(signal[None], {"map": values})  # said to be a picture
+
+
 def test_what_cannot_be_drawn_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^image: expected finite"):
+        compare_maps(torch.full((3, 4, 4), float("nan")), {"map": torch.rand(3, 3)})
     with pytest.raises(ValueError, match=r"^image: expected .*found"):
         compare_maps(torch.rand(4, 20, 30), {"map": torch.rand(3, 3)})
     with pytest.raises(ValueError, match=r"^maps: expected .*found"):
@@ -117,6 +157,60 @@ def test_selected_neurons_are_outlined_on_the_image() -> None:
     x, y = np.concatenate(segments).T
     assert (min(x), max(x), min(y), max(y)) == (9.5, 19.5, 4.5, 14.5)
     assert figure.axes[0].get_title() == "4 selected neurons"
+
+
+@pytest.mark.parametrize(
+    "neurons", [np.s_[1:3, 2:4], box_to_neurons((10, 5, 20, 15), (20, 30), (4, 6)), [(1, 2), (1, 3), (2, 2), (2, 3)]]
+)
+def test_neurons_are_shown_in_the_forms_that_attribute_takes(neurons: Any) -> None:
+    figure = show_neurons(photo(), torch.rand(1, 4, 6), neurons, "map")
+    x, y = np.concatenate(figure.axes[0].collections[0].get_segments()).T
+    assert (min(x), max(x), min(y), max(y)) == (9.5, 19.5, 4.5, 14.5)
+    assert figure.axes[0].get_title() == "4 selected neurons"
+
+
+def test_neurons_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^neurons: expected .*found"):
+        show_neurons(photo(), torch.rand(4, 6), np.s_[1:3])
+    with pytest.raises(ValueError, match=r"^values: expected one map .*found"):
+        show_neurons(photo(), torch.rand(2, 4, 6), np.s_[1:3, 2:4])
+    with pytest.raises(TypeError, match=r"^neurons: expected .*found None"):
+        show_neurons(photo(), torch.rand(4, 6), None)
+
+
+def test_products_are_drawn_in_their_own_colors_around_gray() -> None:
+    product = torch.zeros(3, 20, 30)
+    product[0, :, :15], product[2, :, 15:] = 2.0, -2.0
+    figure = show_product(photo(), product, "Guided")
+    colors = figure.axes[1].images[0].get_array()
+    assert colors is not None and [axis.get_title() for axis in figure.axes] == ["", "Guided", "sum of the channels"]
+    assert colors[0, 0].tolist() == [1, 0.5, 0.5] and colors[0, -1].tolist() == [0.5, 0.5, 0]
+    drawn(figure)
+
+
+def test_a_guided_product_and_one_of_zeros_are_drawn() -> None:
+    model, x = ConvNet(channels=3), images(1, channels=3)
+    product = GuidedGradCamPlusPlus(model, model.relu1).attribute(x, 1)
+    drawn(show_product(x[0], product))
+    figure = show_product(x[0], torch.zeros(3, 8, 8))
+    assert [text.get_text() for text in figure.axes[2].texts] == ["all zero"]
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 29), (2, 20, 30), (2, 3, 20, 30)])
+def test_products_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"^product: expected .*found"):
+        show_product(photo(), torch.rand(shape))
+
+
+@pytest.mark.parametrize("size", [(30,), (20, 30), (4, 20, 30)])
+def test_products_in_the_size_of_the_inputs_are_summed_over_their_channels(size: tuple[int, ...]) -> None:
+    product = torch.randn(1, 3, *size)
+    for values in (product, product[0]):
+        np.testing.assert_allclose(upsampled(values, size), product.sum(1)[0], atol=1e-6)
+    np.testing.assert_allclose(upsampled(product[:, :2], size), product[:, :2].sum(1)[0], atol=1e-6)
+    for batch in (torch.rand(2, 1, *size), torch.rand(2, *size), torch.rand(3, 3, *size)):
+        with pytest.raises(ValueError, match=r"^maps: expected one map"):
+            upsampled(batch, size)
 
 
 @pytest.mark.parametrize("title", [r"$\frac{1}$", "cost $5 and $6", "\x1b[31m", "\udcff"])
