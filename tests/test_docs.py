@@ -108,7 +108,7 @@ def test_examples_in_the_readme_run(number: int, tmp_path: Path, monkeypatch: py
 
 
 def test_links_in_the_readme_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#]+)", README) + re.findall(r'src="([^"]+)"', README)
+    links = re.findall(r"\]\(([^)# ]+)", README) + re.findall(r'src="([^"]+)"', README)
     local = [link for link in links if not link.startswith("http")]
     assert local
     for link in local:

@@ -19,6 +19,15 @@ def test_the_interval_covers_the_mean_about_as_often_as_it_says() -> None:
     assert 0.90 * 200 <= covered <= 0.98 * 200
 
 
+@pytest.mark.parametrize("images, least, most", [(29, 0.7, 0.85), (60, 0.9, 0.98)])
+def test_the_interval_of_shares_near_1_covers_less_on_few_images(images: int, least: float, most: float) -> None:
+    """Half of the objects are missed on one image of 20: the page of results warns of such intervals."""
+    missed = torch.rand(300, images, generator=Generator().manual_seed(5)) < 0.05
+    samples = (1 - missed / 2).double()
+    covered = sum(low <= 0.975 <= high for low, high in (bootstrap_interval(x, resamples=300) for x in samples))
+    assert least <= covered / 300 <= most
+
+
 def test_the_interval_is_near_the_normal_one_for_many_values() -> None:
     x = torch.randn(2000, generator=Generator().manual_seed(1))
     low, high = bootstrap_interval(x)

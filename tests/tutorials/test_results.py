@@ -67,6 +67,7 @@ def test_results_are_copied_from_a_run_with_each_reference(
         "table.md": "grad-cam",
         "summary.csv": "grad-cam",
         "table-against-grad-cam++.md": "grad-cam++",
+        "summary-against-grad-cam++.csv": "grad-cam++",
     }
     assert [command[1:4] for command in commands] == [["-m", "captum_sgcampp", "evaluate"]] * 2
     assert _parser().parse_args(commands[0][3:]).scenes == 2

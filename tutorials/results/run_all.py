@@ -1,7 +1,7 @@
 """Makes the tables of `tables/` with `captum-sgcampp evaluate`, one command for each.
 
     export SGCAMPP_ASSETS=/path/to/assets
-    python run_all.py --list                     # the tables, their commands, and how long they take
+    python run_all.py --list                     # the tables, and about how long they take on a quiet machine
     python run_all.py                            # all of them
     python run_all.py --only mobilenet_v2-last   # those whose names begin so
 
@@ -65,20 +65,19 @@ def run(table: Table, options: argparse.Namespace) -> None:
     command = [*table.command(prepared(table, options.work)), "--workers", str(options.workers), "--threads", "1"]
     if options.limit:
         command += ["--scenes" if table.pictures == "scenes" else "--limit", str(options.limit)]
-    out.mkdir(parents=True, exist_ok=True)
-    for reference, names in ((SECOND_REFERENCE, RESULTS[:1]), (table.methods[0], RESULTS)):
-        if reference not in table.methods:
-            continue
+    for reference in (SECOND_REFERENCE, table.methods[0]):
         whole = [*command, "--reference", reference, "--out", str(work)]
         print(shlex.join(whole), flush=True)
         subprocess.run([sys.executable, "-m", *whole], check=True, stdout=subprocess.DEVNULL)
-        for name in names:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in RESULTS:
             shutil.copy(work / name, out / named(name, reference, table))
 
 
 def named(name: str, reference: str, table: Table) -> str:
     """The name of a result; the table against the second reference says so."""
-    return name if reference == table.methods[0] else name.replace(".md", f"-against-{reference}.md")
+    path = Path(name)
+    return name if reference == table.methods[0] else f"{path.stem}-against-{reference}{path.suffix}"
 
 
 def prepared(table: Table, work: Path) -> list[str]:

@@ -24,7 +24,7 @@ WITHOUT_LOG_ODDS = (*OF_THE_PAPERS, *TWO_SIDED, *OTHERS, *BASELINES)
 FEW = (*OF_THE_PAPERS, *TWO_SIDED, "hires-cam", "layer-cam", "random", "center-gaussian")
 
 # Where only global pooling and a linear score follow: there smoothing changes no map (but with log-odds), and HiResCAM
-# is Grad-CAM.
+# is Grad-CAM (SqueezeNet has a ReLU between: there it is Grad-CAM where that is on).
 POOLED = (
     "grad-cam",
     "grad-cam++",
@@ -60,8 +60,8 @@ class Table:
         layer: of the network.
         pictures: see `table_pictures.py`.
         images: how many there are.
-        seconds: of one image in one thread. Measured for MobileNetV2's last layer (photographs) and the traffic signs,
-            the others by their number of forward passes.
+        seconds: of one image in one thread of a quiet machine, estimated by the number of forward passes. A busy
+            machine takes several times as long.
         methods, metrics, more: options of `evaluate`.
     """
 
