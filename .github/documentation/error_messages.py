@@ -16,16 +16,16 @@ PLACEHOLDER = "…"
 ADVICE = {
     "forward_func": "What the model returns, or its state. Call `model.eval()`, give logits, and wrap outputs that "
     "are no tensor with `captum_sgcampp.scores` ([how to](how_to/README.md)).",
-    "layer": "The module whose output is explained. `captum-sgcampp explain --list-layers` shows those that fit. "
-    "Layers of "
-    "tokens need a `reshape_transform` ([Hugging Face](how_to/hugging_face.md), [timm](how_to/timm.md)).",
+    "layer": "The module whose output is explained, or its name. `captum-sgcampp explain --list-layers` shows those "
+    "that fit. Layers of tokens need a `reshape_transform` ([Hugging Face](how_to/hugging_face.md), "
+    "[timm](how_to/timm.md)).",
     "reshape_transform": "Use `TokenGrid(...)` for tokens and `channels_last_to_first` for grids. One of your own may "
     "only move or drop entries.",
     "grid": "Tokens before the patches are counted by `TokenGrid(leading=...)`: 1 class token in ViT, more with "
     "registers, 0 without. The rest must be `h * w` patches.",
     "target": "As in Captum: an int for all examples, a list or tensor with one per example, tuples for outputs "
-    "of more "
-    "dimensions, None where each example has one score. On the command line: a class name, a number or `top:K`.",
+    "of more dimensions, None where each example has one score. For `explain`, in Python and on the command line: a "
+    "class name, a number, `top` or `top:K`.",
     "targets": "A list, each entry as `target`.",
     "inputs": "Floating-point tensors with the examples along dimension 0: add it with `image[None]`. Normalize as the "
     "model was trained.",
@@ -42,11 +42,16 @@ ADVICE = {
     "feature_maps": "An int, a sequence of ints, a slice, or a bool tensor `(K,)` or `(N, K)`.",
     "neurons": "A tuple of slices as `np.s_[2:5, 3:7]`, a list of coordinates, or a bool tensor. For pixels see "
     "`box_to_neurons`.",
-    "box": "Pixels of the input, low before high. For detectors a prediction must lie there: take the box from the "
-    "detector's own output.",
+    "box": "Pixels, low before high: of the input, for `explain` of the image as it stands upright. For detectors a "
+    "prediction must lie there: take the box from the detector's own output.",
     "model": "A classifier in evaluation mode that gives logits `(N, classes)`.",
     "weights": "A state dict that fits the network, as `torch.save(model.state_dict(), path)` writes it.",
-    "image": "A picture that can be opened. Metrics and pictures take `(3, H, W)` or `(H, W, 3)`.",
+    "image": "A picture that can be opened: a path, a PIL image, or an array. `explain` takes one at a time; metrics "
+    "and pictures take `(3, H, W)` or `(H, W, 3)`.",
+    "transform": "From a PIL image to a tensor `(C, H, W)`, as the model was trained. An image processor of Hugging "
+    "Face serves as well.",
+    "device": "As in `torch.device`: `'cpu'`, `'cuda'`, `'cuda:1'`. Left out, the model stays where it is.",
+    "method": "One of the names that the message lists, or several.",
     "maps": "What `attribute` returned: `(N, 1, *space)`.",
     "attributions": "What `attribute` returned, with the sizes of the other tensors.",
     "region": "A bool tensor of the size of the network's output, which `predicted_region` makes.",
@@ -59,10 +64,8 @@ ADVICE = {
     "--out": "Results are never replaced unless `--overwrite` is given. The same command on the same folder goes on "
     "where it stopped. Other settings need another folder.",
     "--model-factory": "`file.py:function` or `module:function`. The function returns a model in evaluation mode.",
-    "--layer": "`--list-layers` prints the names that can be given.",
     "--workers": "Fewer processes need less memory. The same command goes on with what is missing.",
     "--engine ray": "Install the extra `ray`. All nodes must see the same folders.",
-    "--box": "Pixels of the image file, turned upright.",
 }
 
 

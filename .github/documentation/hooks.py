@@ -22,6 +22,9 @@ EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>'
 # In the HTML of notebooks equations stay as they were written, and code may hold dollar signs of its own.
 CODE = re.compile(r"(<(pre|code|script|style)\b.*?</\2>|<img\b[^>]*>)", re.DOTALL)
 DOLLARS = re.compile(r"\$\$(.+?)\$\$|\$(?=\S)([^$\n]+?)(?<=\S)\$", re.DOTALL)
+CELL = re.compile(r"<(t[hd])\b.*?</\1>", re.DOTALL)
+PAGE = re.compile(r'href="(?![a-z]+:)([^"#]+)\.md(?=["#])')
+LONG_NAME = re.compile(r"\b\w{12,}\b(?![^<>]*>)")
 MESSAGES = "<!-- all error messages -->"
 
 
@@ -41,7 +44,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
 def on_page_content(content: str, page: Any, **_: Any) -> str:
     """Called by MkDocs with the HTML of each page: browsers draw MathML without a script."""
     if not page.file.src_uri.endswith(".ipynb"):
+        content = CELL.sub(lambda cell: LONG_NAME.sub(breakable, cell[0]), content)
         return EQUATION.sub(lambda found: in_mathml(found[2], found[1] == "div"), content)
+    content = PAGE.sub(lambda link: f'href="{link[1].replace("README", "index")}.html', content)
     parts = CODE.split(content)  # text, code, the code's tag, text, ...
     texts = [DOLLARS.sub(lambda found: in_mathml(found[1] or found[2], bool(found[1])), text) for text in parts[::3]]
     return "".join(text + code for text, code in zip(texts, [*parts[1::3], ""], strict=True))
@@ -57,6 +62,11 @@ def resolved(link: re.Match[str], folder: Path, docs: Path) -> str:
         return f"[{text}]({path.rstrip('/')}/README.md)"
     repository = os.environ.get("REPOSITORY")
     return f"[{text}]({repository}/{target.relative_to(ROOT).as_posix()})" if repository else text
+
+
+def breakable(name: re.Match[str]) -> str:
+    """A long name in a table, where a line can end between its words: else its column is as wide as the name."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "<wbr>", name[0])
 
 
 def in_mathml(tex: str, is_block: bool) -> str:

@@ -79,7 +79,7 @@ def test_examples_of_a_page_run_one_after_the_other(
 
 
 def test_every_kind_of_network_has_a_page_with_an_example() -> None:
-    wanted = {"torchvision", "timm", "hugging_face", "clip", "detection", "segmentation", "video", "signals"}
+    wanted = {"README", "torchvision", "timm", "hugging_face", "clip", "detection", "segmentation", "video", "signals"}
     assert {page.stem for page in PAGES if page.parent.name == "how_to" and python_blocks(page)} == wanted
 
 
@@ -145,6 +145,15 @@ def test_the_site_needs_no_other_host_and_shows_equations(site: Path) -> None:
             r'<(?:script|img|link rel="stylesheet")[^>]+(?:src|href)="(https?:[^"]+)"', path.read_text()
         )
         assert loaded == [], path.name
+
+
+@pytest.mark.slow
+def test_lines_end_inside_long_names_of_tables_and_nowhere_else(site: Path) -> None:
+    page = (site / "side_by_side" / "index.html").read_text()
+    cells = re.findall(r"<t[hd]\b.*?</t[hd]>", page, re.DOTALL)
+    assert any("Noise<wbr>Tunnel" in cell for cell in cells)
+    assert sum(cell.count("<wbr>") for cell in cells) == page.count("<wbr>")
+    assert "<wbr>" not in "".join(re.findall(r"<[^<>]+=[^<>]+>", page))  # no link is broken
 
 
 @pytest.mark.slow
