@@ -6,6 +6,7 @@ Messages begin with the argument that is wrong. `python error_messages.py` print
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,11 +75,28 @@ def found_in(package: Path) -> Iterator[str]:
     for path in sorted(package.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         texts = named_texts(tree)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).endswith(("Error", "warnings.warn")):
-                text = template(node.args[0], texts)
-                if len(text.replace(PLACEHOLDER, "")) > 8:  # less is made of other messages
-                    yield text
+        for message in messages_of(tree):
+            text = template(message, texts)
+            if len(text.replace(PLACEHOLDER, "")) > 8:  # less is made of other messages
+                yield text
+
+
+def messages_of(tree: ast.Module) -> Iterator[ast.expr]:
+    """What is raised or warned of, and messages that functions return or the module names, to be used elsewhere."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).endswith(("Error", "warnings.warn")):
+            yield node.args[0]
+        if isinstance(node, ast.Return) or (isinstance(node, ast.Assign) and node in tree.body):
+            if node.value is not None and is_expectation(node.value):
+                yield node.value
+
+
+def is_expectation(expression: ast.expr) -> bool:
+    """Whether it is a text of the form of messages, or begins with a named one."""
+    is_text = isinstance(expression, ast.JoinedStr) or (
+        isinstance(expression, ast.Constant) and isinstance(expression.value, str)
+    )
+    return is_text and re.match(r"""f?['"](\w+: expected|\{_[A-Z]+\})""", ast.unparse(expression)) is not None
 
 
 def named_texts(tree: ast.AST) -> dict[str, ast.expr]:
@@ -88,7 +106,7 @@ def named_texts(tree: ast.AST) -> dict[str, ast.expr]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign)
         and isinstance(node.targets[0], ast.Name)
-        and isinstance(node.value, ast.JoinedStr)
+        and isinstance(node.value, ast.JoinedStr | ast.Constant)
         and ": expected" in ast.unparse(node.value)
     }
 

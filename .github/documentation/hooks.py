@@ -24,7 +24,7 @@ CODE = re.compile(r"(<(pre|code|script|style)\b.*?</\2>|<img\b[^>]*>)", re.DOTAL
 DOLLARS = re.compile(r"\$\$(.+?)\$\$|\$(?=\S)([^$\n]+?)(?<=\S)\$", re.DOTALL)
 CELL = re.compile(r"<(t[hd])\b.*?</\1>", re.DOTALL)
 PAGE = re.compile(r'href="(?![a-z]+:)([^"#]+)\.md(?=["#])')
-LONG_NAME = re.compile(r"\b\w{12,}\b(?![^<>]*>)")
+LONG_NAME = re.compile(r"\b(?:\w{12,}\b|\w{8,}\((?=\w))(?![^<>]*>)")
 MESSAGES = "<!-- all error messages -->"
 
 
@@ -66,7 +66,7 @@ def resolved(link: re.Match[str], folder: Path, docs: Path) -> str:
 
 def breakable(name: re.Match[str]) -> str:
     """A long name in a table, where a line can end between its words: else its column is as wide as the name."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "<wbr>", name[0])
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\()", "<wbr>", name[0])
 
 
 def in_mathml(tex: str, is_block: bool) -> str:

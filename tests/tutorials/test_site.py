@@ -96,17 +96,21 @@ def test_shapes_that_the_examples_promise_are_those_that_they_print(
 
 def test_messages_are_read_from_all_ways_of_raising_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "module.py").write_text(
+        '_ZERO = "maps: expected values, found none, because "\n'
         'def f(k, name):\n'
         '    start = f"weights: expected weights of {name}, found"\n'
         '    warnings.warn("layer: expected tokens, found none", stacklevel=2)\n'
         '    problem = RuntimeError("inputs: expected a batch that fits, found another")\n'
         '    raise ValueError(f"{start} none for {k}") from TypeError(f"{name}: expected an int, found {k}")\n'
+        'def why():\n'
+        '    return f"{_ZERO}all is 0"\n'
     )  # fmt: skip
     found = error_messages(monkeypatch).by_argument(error_messages(monkeypatch).found_in(tmp_path))
     assert found == {
         "": ["…: expected an int, found …"],
         "inputs": ["inputs: expected a batch that fits, found another"],
         "layer": ["layer: expected tokens, found none"],
+        "maps": ["maps: expected values, found none, because ", "maps: expected values, found none, because all is 0"],
         "weights": ["weights: expected weights of …, found none for …"],
     }
 
