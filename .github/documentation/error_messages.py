@@ -86,9 +86,10 @@ def messages_of(tree: ast.Module) -> Iterator[ast.expr]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).endswith(("Error", "warnings.warn")):
             yield node.args[0]
-        if isinstance(node, ast.Return) or (isinstance(node, ast.Assign) and node in tree.body):
-            if node.value is not None and is_expectation(node.value):
-                yield node.value
+        is_used_elsewhere = node in tree.body if isinstance(node, ast.Assign) else isinstance(node, ast.Return)
+        value = getattr(node, "value", None)
+        if is_used_elsewhere and isinstance(value, ast.expr) and is_expectation(value):
+            yield value
 
 
 def is_expectation(expression: ast.expr) -> bool:
