@@ -123,23 +123,22 @@ def _explanations(
     with progress(max(1, len(arguments.images)), "image", bar=False) as advance:
         for path in arguments.images or [None]:
             try:
-                found = explained_picture(classifier, *_read(path, arguments), request, device)
+                found = explained_picture(classifier, *_read(path, arguments), request, device, _tell)
             except (OSError, ImageError) as error:
                 if path is None or len(arguments.images) == 1:
                     raise
                 print(f"captum-sgcampp: error: {printable(str(error))}", file=sys.stderr)
                 unread.append(path)
             else:
-                _tell(found)
+                for line in (line for subject in found.subjects for line in found.lines(subject)):
+                    _tell(line)
                 request = replace(request, layers=found.layers)  # those of the first picture
                 yield found
             advance(1)
 
 
-def _tell(found: Explanation) -> None:
-    lines = [f"layer: {reason}" for reason in found.reasons] + list(found.notes)
-    for line in lines + [line for subject in found.subjects for line in found.lines(subject)]:
-        print(line)
+def _tell(line: str) -> None:
+    print(line, flush=True)
 
 
 def _read(path: Path | None, arguments: argparse.Namespace) -> tuple[str, Image.Image]:

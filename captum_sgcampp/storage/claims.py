@@ -59,6 +59,13 @@ class Claims:
             with suppress(OSError):
                 path.unlink()
 
+    def sweep(self) -> None:
+        """Removes void claims: a runner may be killed after it finished a part, and before it gave the claim back."""
+        for path in self._folder.glob("[0-9]*"):
+            found = _content(path)
+            if found is not None and self._is_void(path, found):
+                self._remove_void(path, found)
+
     @contextmanager
     def alive(self) -> Iterator[None]:
         """In the block the claims show signs of life. Afterwards none is left."""

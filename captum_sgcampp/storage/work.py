@@ -36,6 +36,7 @@ def finish_parts(
                 _report(progress, len(parts.finished()))
         remove_unfinished(parts.folder)
         parts.remove_surplus()
+        claims.sweep()
         _report(progress, parts.count)
 
 

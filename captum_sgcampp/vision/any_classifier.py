@@ -120,9 +120,10 @@ def _of_module(model: nn.Module, weights: Any, given: bool) -> Described:
     prepare, show, note = _assumed(model)
     classifier = Classifier(_name(model), network, names, prepare, show, independent)
     transform, told = _told_transform(model, weights)
+    whose = "yours (`transform`)" if given else told or note
     if transform is not None:
-        return Described(_with_transform(classifier, transform), (f"preprocessing: {told}",))
-    return Described(classifier, () if given else (f"preprocessing: {note}",))
+        classifier = _with_transform(classifier, transform)
+    return Described(classifier, (f"preprocessing: {whose}",))
 
 
 def _name(model: nn.Module) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,7 +59,12 @@ class Request:
 
 
 def explained_picture(
-    classifier: Classifier, name: str, picture: Any, request: Request, device: torch.device
+    classifier: Classifier,
+    name: str,
+    picture: Any,
+    request: Request,
+    device: torch.device,
+    tell: Callable[[str], object] = str,
 ) -> Explanation:
     """Explain one picture.
 
@@ -69,6 +74,7 @@ def explained_picture(
         picture: in RGB, or what else the classifier's `prepare` takes.
         request: what is wanted.
         device: for the input.
+        tell: gets why the layers were chosen, and the notes, before the maps are made. The default does nothing.
 
     Raises:
         ValueError: a class, a layer or a selection that there is not.
@@ -80,16 +86,17 @@ def explained_picture(
     layers, reasons = _layers(classifier.model, subjects[0], request)
     placed = request if place is None else replace(request, box=place.box)
     selections, told = _selections(classifier.model, layers, subjects, placed)
+    for line in (*(f"layer: {reason}" for reason in reasons), *notes, *told):
+        tell(line)
     found = {
         method: explained(classifier.model, layers, method, subjects, request.noise, selections)
         for method in request.methods
     }
     maps = tuple(
-        ExplainedMap(subject.target, classifier.classes[subject.target], method, layer.name, *found[method][key])
-        for subject in subjects
+        ExplainedMap(target, classifier.classes[target], method, layer.name, *found[method][target, layer.name])
+        for target in (subject.target for subject in subjects)
         for layer in layers
         for method in request.methods
-        for key in [(subject.target, layer.name)]
     )
     return Explanation(
         classifier=classifier,

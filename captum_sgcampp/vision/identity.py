@@ -118,8 +118,9 @@ def _is_plain(value: object) -> bool:
 
 def _files(model: nn.Module) -> set[Path]:
     """The Python files in which the modules' classes and replaced methods are written. A factory's own is mostly among
-    them."""
-    owners = {owner for module in model.modules() for owner in (module, *type(module).__mro__)}
+    them. What other libraries add to all modules, as transformers does once it made a model, says nothing of this one.
+    """
+    owners = {owner for module in model.modules() for owner in (module, *type(module).__mro__)} - {nn.Module}
     codes = [getattr(value, "__code__", None) for owner in owners for value in list(vars(owner).values())]
     paths = {Path(code.co_filename).resolve() for code in codes if code is not None}
     return {path for path in paths if path.is_file() and not any(path.is_relative_to(known) for known in _KNOWN)}

@@ -161,6 +161,17 @@ def test_what_killed_processes_were_writing_is_gone_when_all_is_finished(tmp_pat
     assert {mine, ".hidden"} < kept and len(kept) == 4
 
 
+def test_the_claim_of_a_process_that_was_killed_after_its_part_goes(tmp_path: Path) -> None:
+    claims = tmp_path / ".run"
+    subprocess.run([sys.executable, "-c", TAKE_AND_DIE.format(folder=os.fspath(claims))], stdout=subprocess.DEVNULL)
+    assert (claims / "000000").exists()
+    parts, living = Parts(tmp_path, 2), Claims(claims)
+    parts.write(0, lambda path: path.write_text("a"))
+    assert living.take(7)
+    finish_parts(parts, Claims(claims), lambda number, path: path.write_text("a"))
+    assert [path.name for path in claims.iterdir()] == ["000007"]
+
+
 def test_a_part_that_fails_ends_the_work_and_frees_its_claim(tmp_path: Path) -> None:
     parts = Parts(tmp_path, 3)
 

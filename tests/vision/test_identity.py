@@ -140,3 +140,10 @@ def test_another_line_in_the_package_is_told_apart(tmp_path: Path, monkeypatch: 
         found.append(identity._own_files())
     identity._own_files.cache_clear()
     assert found[0] != found[1]
+
+
+def test_what_libraries_add_to_all_modules_does_not_count(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = classifier_from_factory(f"{file}:load")
+    before = model_identity(classifier, CPU)
+    monkeypatch.setattr(nn.Module, "smart_apply", lambda self: None, raising=False)
+    assert model_identity(classifier, CPU) == before
