@@ -38,7 +38,7 @@ class Answers(Changing):
             chosen = toggled(feature_maps_of(settings.feature_maps, layer.feature_maps), number_of(event))
         except (ValueError, RuntimeError) as error:
             return self._failed(error)
-        return self._selected(visitor, replace(settings, feature_maps=text_of_maps(chosen)))
+        return self._selected(visitor, replace(settings, feature_maps=text_of_maps(chosen)), unchanged="grid")
 
     def cells_picked(self, visitor: Visitor, event: gr.EventData, *values: Any) -> Changes:
         """A box was dragged, or a cell clicked; an empty box clears all."""
@@ -48,15 +48,16 @@ class Answers(Changing):
             neurons = with_box(settings.neurons, box_of(event), size)
         except (ValueError, RuntimeError) as error:
             return self._failed(error)
-        return self._selected(visitor, replace(settings, neurons=neurons))
+        return self._selected(visitor, replace(settings, neurons=neurons), unchanged="tiles")
 
-    def _selected(self, visitor: Visitor, settings: Settings) -> Changes:
+    def _selected(self, visitor: Visitor, settings: Settings, unchanged: str) -> Changes:
         try:
             found = explanation(visitor, self._networks, settings)
         except (ValueError, RuntimeError) as error:
             return self._failed(error)
         chosen = {"feature_maps": settings.feature_maps, "neurons": settings.neurons}
-        return self._named({**self._all(visitor, found), **chosen, "status": html.status(of_samples(found))})
+        changes = {**self._all(visitor, found, unchanged), **chosen, "status": html.status(of_samples(found))}
+        return self._named(changes)
 
     def files_prepared(self, visitor: Visitor, *values: Any) -> Changes:
         """Write the files. Those of before go."""

@@ -62,21 +62,30 @@ class Changing:
             "compared": gr.Dropdown([("nothing", ""), *classes], value=_or_nothing(settings.compared)),
         }
 
-    def _all(self, visitor: Visitor, found: Explanation) -> dict[str, Any]:
-        """Everything that shows an explanation."""
-        settings, kept = found.settings, found.kept[0]
-        strongest = next((m for m in settings.methods if kept.count or not takes_noise(m)), "grad-cam++")
-        weights = full_weights(strongest.removeprefix(GUIDED), kept)
+    def _all(self, visitor: Visitor, found: Explanation, unchanged: str = "") -> dict[str, Any]:
+        """Everything that shows an explanation, but what a click leaves as it is: `tiles` or `grid`."""
+        settings = found.settings
+        parts = {"tiles": _tiles, "grid": _grid}
         return {
             "visitor": visitor,  # a sign of life: Gradio forgets those that are not set again for an hour
             "maps": html.figures(found),
             "words": html.told(found),
-            "tiles": html.feature_maps(kept.clean.activation, weights, found.feature_maps, settings.cmap),
-            "grid": html.neurons(found.seen.shown, found.layer.size, found.cells),
+            **{name: shown(found) for name, shown in parts.items() if name != unchanged},
             "link": visitor.address + link_of(settings, visitor.scene),
             "code": found.recipe(visitor).code(),
             "files": gr.File(None, visible=False),
         }
+
+
+def _tiles(found: Explanation) -> str:
+    settings, kept = found.settings, found.kept[0]
+    strongest = next((m for m in settings.methods if kept.count or not takes_noise(m)), "grad-cam++")
+    weights = full_weights(strongest.removeprefix(GUIDED), kept)
+    return html.feature_maps(kept.clean.activation, weights, found.feature_maps, settings.cmap)
+
+
+def _grid(found: Explanation) -> str:
+    return html.neurons(found.seen.shown, found.layer.size, found.cells)
 
 
 def _class_choices(network: Network, seen: Seen) -> list[tuple[str, Any]]:

@@ -30,6 +30,7 @@ button {padding: 3px; border: 2px solid var(--border-color-primary); border-radi
 button[aria-pressed="true"] {border-color: var(--color-accent); box-shadow: 0 0 0 2px var(--color-accent)}
 button:focus-visible {outline: 3px solid var(--color-accent); outline-offset: 2px}
 button img {width: 72px; height: 72px; display: block; margin: 0 auto; border-radius: 3px}
+button[aria-pressed] img {image-rendering: pixelated}  /* a feature map: one pixel for each cell */
 button span {font-size: 0.75rem; display: block}
 """
 TILES_JS = """

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from functools import lru_cache
 
+import matplotlib
 import numpy as np
+from matplotlib.colors import Colormap
 from PIL import Image
 from torch import Tensor
 
@@ -25,8 +28,14 @@ def overlay(picture: Image.Image, shown: ShownMap, cmap: str, opacity: float) ->
     if is_guided(shown.method):
         return enlarged(_guided(shown.maps))
     gray = np.asarray(enlarged(picture).convert("L"), np.float32) / 255
-    values, colors = upsampled(shown.maps, gray.shape), Colors(cmap=cmap)
+    values, colors = upsampled(shown.maps, gray.shape), Colors(cmap=_colors_of(cmap))
     return Image.fromarray(blended(gray, values, colors, colors.end([values]), opacity))
+
+
+@lru_cache
+def _colors_of(cmap: str) -> Colormap:
+    """By its name, matplotlib would make it anew for every picture."""
+    return matplotlib.colormaps[cmap]
 
 
 def _guided(maps: Tensor) -> Image.Image:
@@ -47,11 +56,12 @@ def enlarged(picture: Image.Image, side: int = SIDE) -> Image.Image:
 
 
 def tile(values: Tensor, cmap: str) -> Image.Image:
-    """One feature map, `(h, w)`, in colors, cell by cell."""
+    """One feature map, `(h, w)`, in colors, a pixel for each cell. The browser enlarges it; large ones shrink here."""
     array: Array = values.numpy()
-    colors = Colors("all" if bool((values < 0).any()) else "positive", cmap, outlier_perc=0)
+    colors = Colors("all" if bool((values < 0).any()) else "positive", _colors_of(cmap), outlier_perc=0)
     rgb = np.rint(255 * colors.rgb(array, colors.end([array]))).astype(np.uint8)
-    return Image.fromarray(rgb).resize((TILE, TILE), Image.Resampling.NEAREST)
+    picture = Image.fromarray(rgb)
+    return picture.resize([min(side, TILE) for side in picture.size], Image.Resampling.NEAREST)
 
 
 def data_url(picture: Image.Image, lossless: bool = False) -> str:

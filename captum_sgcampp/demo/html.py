@@ -40,9 +40,10 @@ def figures(found: Explanation) -> str:
 
 def _class(found: Explanation, target: int, row: Sequence[ShownMap]) -> str:
     name = found.network.classifier.classes[target]
-    parts = [_figure(enlarged(found.seen.shown), f"the picture, as {found.network.name} sees it", "Picture")]
+    shown = enlarged(found.seen.shown)
+    parts = [_figure(shown, f"the picture, as {found.network.name} sees it", "Picture")]
     for one in row:
-        picture = overlay(found.seen.shown, one, found.settings.cmap, found.settings.opacity)
+        picture = overlay(shown, one, found.settings.cmap, found.settings.opacity)
         alt = f"{SHOWN[one.method]} of {name} at {found.settings.layer}"
         zeros = " (zero everywhere)" if one.reason_of_zeros else ""
         parts.append(_figure(picture, f"{alt}{zeros}", f"{SHOWN[one.method]}{zeros}"))

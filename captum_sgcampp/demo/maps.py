@@ -56,7 +56,7 @@ def shown_map(method: str, kept: KeptSamples, feature_maps: Sequence[int] = (), 
     selected = selection_mask(list(feature_maps) or None, list(cells) or None, sample.activation)
     sample = replace(sample, selected=selected)
     layer_method = method.removeprefix(GUIDED)
-    options = MapOptions(relu=True, two_sided=counts_both_signs(layer_method))
+    options = _options(layer_method)
     with torch.no_grad():
         result = _class_map(layer_method, sample, options)
         statistics = _statistics(sample, result, options) if takes_noise(method) else None
@@ -88,4 +88,10 @@ def _reason_of_zeros(method: str, sample: LayerSample, options: MapOptions) -> s
 
 def full_weights(method: str, kept: KeptSamples) -> Tensor:
     """The weights of all feature maps without a selection, `(K,)`."""
-    return shown_map(method, kept).weights
+    sample = kept.noisy() if takes_noise(method) else kept.clean
+    with torch.no_grad():
+        return _class_map(method, sample, _options(method)).weights.flatten()
+
+
+def _options(method: str) -> MapOptions:
+    return MapOptions(relu=True, two_sided=counts_both_signs(method))

@@ -82,7 +82,9 @@ class Colors:
 
     def rgb(self, values: Array, end: float) -> Array:
         """The colors of values, `(*values.shape, 3)`, floats from 0 to 1."""
-        colors: Array = self.mappable.to_rgba(self.shares(values, end).ravel())[:, :3].reshape(*values.shape, 3)
+        shares = self.shares(values, end)
+        places = (shares + 1) / 2 if self.sign == "all" else shares
+        colors: Array = matplotlib.colormaps.get_cmap(self.cmap)(places)[..., :3]
         return colors
 
     @property
@@ -102,8 +104,10 @@ def blended(gray: Array, values: Array, colors: Colors, end: float, alpha: float
         alpha: share of the colors, from 0 to 1.
     """
     share = alpha if end > 0 else 0.0
-    mixed = (1 - share) * gray[..., None] + share * colors.rgb(values, end)
-    rounded: Array = np.rint(255 * mixed).astype(np.uint8)
+    mixed: Array = colors.rgb(values, end).astype(np.float32, order="C")
+    mixed *= 255 * share  # in place: large arrays take longer to be made than to be filled
+    mixed += (255 * (1 - share) * gray)[..., None]
+    rounded: Array = np.rint(mixed, out=mixed).astype(np.uint8)
     return rounded
 
 
