@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ from captum_sgcampp.demo.quiet_gradio import complain
 from captum_sgcampp.demo.quiet_gradio import gradio as gr
 
 CACHE = "/tmp/captum-sgcampp-demo-x"
+
+
+def run(answer: Coroutine[Any, Any, None]) -> None:
+    """In a thread of its own: Playwright's loop runs in that of the tests, once a browser was started."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, answer).result()
 
 
 def status(path: str, method: str = "GET", headers: dict[str, str] | None = None, body: Sequence[bytes] = ()) -> int:
@@ -40,7 +47,7 @@ def status(path: str, method: str = "GET", headers: dict[str, str] | None = None
     parts = list(body) or [b""]
     pairs = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     scope = {"type": "http", "path": path, "raw_path": path.encode(), "method": method, "headers": pairs}
-    asyncio.run(LocalOnly(app, CACHE)(scope, receive, send))
+    run(LocalOnly(app, CACHE)(scope, receive, send))
     return sent[0]["status"]
 
 
@@ -106,7 +113,7 @@ def test_what_fails_inside_is_an_answer_and_a_line_in_the_log(capsys: pytest.Cap
             sent.append(message)
 
         scope = {"type": "http", "path": "/", "method": "GET", "headers": []}
-        asyncio.run(LocalOnly(app, CACHE)(scope, None, send))  # type: ignore[arg-type]
+        run(LocalOnly(app, CACHE)(scope, None, send))  # type: ignore[arg-type]
         return sent
 
     assert [message.get("status") for message in answers(False)] == [500, None]
