@@ -24,7 +24,7 @@ def suited_layers(model: nn.Module, subject: Subject, smooth: bool) -> tuple[lis
     """
     deepest = chosen_layer(model, subject.inputs)
     name, transform = deepest.name, deepest.reshape_transform
-    reasons = [f"{name} ({deepest.reason}; name another one with `layer`)"]
+    reasons = [f"{name} ({deepest.reason}; another one can be named)"]
     if not smooth or noise_acts(model, named_layer(model, name), subject.inputs, subject.target, transform):
         return [deepest], reasons
     inner = inner_layer(model, subject.inputs, name)
