@@ -25,6 +25,7 @@ __all__ = [
     "_reduce_list",
     "_select_targets",
     "_sort_key_list",
+    "frame_outside",
     "is_called_by_noise_tunnel",
     "log_usage",
 ]
@@ -32,13 +33,18 @@ __all__ = [
 
 def is_called_by_noise_tunnel() -> bool:
     """Whether the method of this package that runs on this thread was called by `captum.attr.NoiseTunnel`."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _module(frame) in ("captum_sgcampp", "captum.log"):
-        frame = frame.f_back
+    frame, _ = frame_outside("captum_sgcampp", "captum.log")
     return bool(frame.f_globals.get("__name__") == NoiseTunnel.__module__)
 
 
-def _module(frame: FrameType) -> str:
-    """The package, or Captum's module that counts calls."""
+def frame_outside(*packages: str) -> tuple[FrameType, int]:
+    """The nearest frame around the caller's that is in none of these packages, and the caller's `stacklevel` for it."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and _is_in(frame, packages):
+        frame, level = frame.f_back, level + 1
+    return frame, level
+
+
+def _is_in(frame: FrameType, packages: tuple[str, ...]) -> bool:
     name = str(frame.f_globals.get("__name__"))
-    return "captum.log" if name.startswith("captum.log") else name.partition(".")[0]
+    return any(name == package or name.startswith(f"{package}.") for package in packages)

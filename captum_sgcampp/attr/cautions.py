@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterable, Sequence
-from types import FrameType
 
 import torch
 from torch import Tensor
 
 from captum_sgcampp.attr.results import Explanation
-from captum_sgcampp.captum_internals import is_called_by_noise_tunnel
+from captum_sgcampp.captum_internals import frame_outside, is_called_by_noise_tunnel
 from captum_sgcampp.sampling.convergence import LEAST_EFFECTIVE
 from captum_sgcampp.sampling.request import Request
 from captum_sgcampp.sampling.sampler import Sampler
@@ -60,14 +58,8 @@ _ZERO = "layer: expected a map with values, found an example whose map is 0 ever
 
 def _warn(message: str) -> None:
     """Warn at the line outside of this package and Captum from which it all began."""
-    frame, level = sys._getframe(), 1
-    while frame.f_back is not None and _package(frame) in ("captum_sgcampp", "captum"):
-        frame, level = frame.f_back, level + 1
+    _, level = frame_outside("captum_sgcampp", "captum")
     warnings.warn(message, stacklevel=level)
-
-
-def _package(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__")).partition(".")[0]
 
 
 def _is_logit_expected(request: Request) -> bool:

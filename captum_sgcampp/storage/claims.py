@@ -40,9 +40,7 @@ class Claims:
     def take(self, number: int) -> bool:
         """Claims a part. False where another runner that lives has it."""
         path = self._folder / f"{number:06d}"
-        found = _content(path)
-        if found is not None and self._is_void(path, found):
-            self._remove_void(path, found)
+        self._remove_if_void(path)
         try:
             with path.open("xb") as file:
                 self._held.add(path)
@@ -62,9 +60,7 @@ class Claims:
     def sweep(self) -> None:
         """Removes void claims: a runner may be killed after it finished a part, and before it gave the claim back."""
         for path in self._folder.glob("[0-9]*"):
-            found = _content(path)
-            if found is not None and self._is_void(path, found):
-                self._remove_void(path, found)
+            self._remove_if_void(path)
 
     @contextmanager
     def alive(self) -> Iterator[None]:
@@ -110,6 +106,11 @@ class Claims:
             since = now
         self._seen[path] = sign, since
         return now - since > seconds
+
+    def _remove_if_void(self, path: Path) -> None:
+        found = _content(path)
+        if found is not None and self._is_void(path, found):
+            self._remove_void(path, found)
 
     def _remove_void(self, path: Path, claim: bytes) -> None:
         """Removes a claim that was found void. If another runner has done so and claimed the part since, that claim is
