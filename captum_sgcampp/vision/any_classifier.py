@@ -119,7 +119,7 @@ def _of_module(model: nn.Module, weights: Any, given: bool) -> Described:
     names = weights.meta["categories"] if weights is not None else [str(labels[number]) for number in sorted(labels)]
     prepare, show, note = _assumed(model)
     classifier = Classifier(_name(model), network, names, prepare, show, independent)
-    transform, told = _told_transform(model, weights)
+    transform, told = (None, "") if given else _told_transform(model, weights)
     whose = "yours (`transform`)" if given else told or note
     if transform is not None:
         classifier = _with_transform(classifier, transform)

@@ -163,6 +163,9 @@ def test_timm_tells_its_own_preprocessing() -> None:
     config = timm.data.resolve_model_data_config(model)
     assert torch.equal(found.inputs[0], timm.data.create_transform(**config)(picture((90, 70))))
     assert found.classifier.name == "resnet10t" and "preprocessing: timm's for this network" in found.notes
+    mine = explain(model, picture((90, 70)), method="grad-cam", layer="layer4", transform=TO_TENSOR)
+    assert torch.equal(mine.inputs[0], TO_TENSOR(picture((90, 70))))
+    assert [note for note in mine.notes if "preprocessing" in note] == ["preprocessing: yours (`transform`)"]
 
 
 @pytest.mark.slow
