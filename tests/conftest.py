@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from captum_sgcampp.model.autograd_graph import Graph
+from captum_sgcampp.model.threads import computing_threads
 
 pytest.register_assert_rewrite("_asserts", "truth")
 
@@ -41,6 +43,13 @@ def zoo(assets: Path) -> ModuleType:
 @pytest.fixture(autouse=True)
 def _same_start() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums have the same bits with every number of cores."""
+    with computing_threads(1):
+        yield
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from torch.nn.functional import (
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 from captum_sgcampp.bundled import CLASSES, ShapesVGG, draw_scene, load_shapes_vgg
 from captum_sgcampp.bundled.network import normalise
+from captum_sgcampp.model.threads import computing_threads
 from captum_sgcampp.scores import (
     CaptionLogProbability,
     Contrast,
@@ -127,9 +128,7 @@ def fit(head: nn.Module, loss: Callable[[], Tensor]) -> None:
 @pytest.fixture(scope="module")
 def trained() -> Iterator[Trained]:
     """Takes about 15 seconds on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng():
+    with computing_threads(1), torch.random.fork_rng():
         torch.manual_seed(0)
         network, pairs = load_shapes_vgg(), draw_pairs(range(5000, 5224))
         with torch.no_grad():
@@ -144,9 +143,8 @@ def trained() -> Iterator[Trained]:
             lambda: cross_entropy(answerer.answer(pooled.repeat_interleave(2, 0), both), pairs.classes.flatten()),
         )
         segmenter = Segmenter(network.features[:15], least_squares(maps, pairs))
-    scenes = draw_pairs(range(7000, 7020))
-    yield Trained(network, network.features[14], captioner, answerer, segmenter, scenes)
-    torch.set_num_threads(threads)
+        scenes = draw_pairs(range(7000, 7020))
+        yield Trained(network, network.features[14], captioner, answerer, segmenter, scenes)
 
 
 def least_squares(maps: Tensor, pairs: Pairs) -> Tensor:

@@ -22,6 +22,7 @@ from torchvision.ops import box_iou
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 from captum_sgcampp.bundled import Scene, draw_scene
+from captum_sgcampp.model.threads import computing_threads
 from captum_sgcampp.scores import DetectedBox
 
 COPIES = 2
@@ -29,10 +30,8 @@ COPIES = 2
 
 @pytest.fixture(scope="module")
 def detector() -> Iterator[Any]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield network.load_detector()
-    torch.set_num_threads(threads)
+    with computing_threads(1):
+        yield network.load_detector()
 
 
 @pytest.fixture(scope="module")

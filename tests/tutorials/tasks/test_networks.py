@@ -54,10 +54,8 @@ def test_weights_are_small_and_in_half_precision(task: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-def test_training_is_the_same_for_the_same_seed(task: str, tmp_path: Path) -> None:
+def test_training_is_the_same_for_the_same_seed(task: str, tmp_path: Path, one_thread: None) -> None:
     train = TASKS[task][0].train
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     torch.manual_seed(1)
     before = torch.get_rng_state()
     files = []
@@ -67,7 +65,6 @@ def test_training_is_the_same_for_the_same_seed(task: str, tmp_path: Path) -> No
         assert torch.equal(torch.get_rng_state(), before)
         torch.manual_seed(2)
         before = torch.get_rng_state()
-    torch.set_num_threads(threads)
     assert files[0] == files[1] != files[2]
 
 
