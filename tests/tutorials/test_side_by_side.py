@@ -85,6 +85,16 @@ def test_truth_is_that_of_the_nested_loops(compare: ModuleType) -> None:
         assert relative_error(found / found.norm(), expected / expected.norm()) < 1e-6
 
 
+def test_both_transcriptions_agree_where_third_derivatives_are_negative(compare: ModuleType) -> None:
+    """There a positive first derivative meets a negative third one, as it seldom does in the bundled network."""
+    scores, gradients = torch.randn(4).double(), torch.randn(4, 5, 3, 2).double()
+    activations = torch.rand(4, 5, 3, 2).double()
+    observed = compare.formulas.Observed(scores, gradients, activations, activations[0])
+    slow = compare.formulas.transcribed_slowly(observed)
+    assert compare.distance(compare.class_map(observed), slow) < 1e-9
+    assert slow.any()
+
+
 def test_quoted_expressions_stand_in_the_installed_packages() -> None:
     known = {"torchcam": "0.5.0", "grad-cam": "1.5.7", "captum": "0.9.0"}
     reasons = importlib.import_module("reasons")
