@@ -27,7 +27,7 @@ ADVICE = {
     "target": "As in Captum: an int for all examples, a list or tensor with one per example, tuples for outputs "
     "of more dimensions, None where each example has one score. For `explain`, in Python and on the command line: a "
     "class name, a number, `top` or `top:K`.",
-    "targets": "A list, each entry as `target`.",
+    "targets": "A list, each entry as `target`: several classes of each example.",
     "inputs": "Floating-point tensors with the examples along dimension 0: add it with `image[None]`. Normalize as the "
     "model was trained.",
     "additional_forward_args": "What belongs to each example follows as a tensor with one entry per example.",
@@ -45,10 +45,11 @@ ADVICE = {
     "`box_to_neurons`.",
     "box": "Pixels, low before high: of the input, for `explain` of the image as it stands upright. For detectors a "
     "prediction must lie there: take the box from the detector's own output.",
-    "model": "A classifier in evaluation mode that gives logits `(N, classes)`.",
+    "model": "A classifier in evaluation mode that gives logits `(N, classes)`, or its name: `captum-sgcampp explain "
+    "--list-models` prints all.",
     "weights": "A state dict that fits the network, as `torch.save(model.state_dict(), path)` writes it.",
-    "image": "A picture that can be opened: a path, a PIL image, or an array. `explain` takes one at a time; metrics "
-    "and pictures take `(3, H, W)` or `(H, W, 3)`.",
+    "image": "A picture that can be opened: a path, a PIL image, or an array. `explain` takes one at a time; for many "
+    "see [a folder of pictures](how_to/own_network.md#a-folder). Metrics and pictures take `(3, H, W)` or `(H, W, 3)`.",
     "transform": "From a PIL image to a tensor `(C, H, W)`, as the model was trained. An image processor of Hugging "
     "Face serves as well.",
     "device": "As in `torch.device`: `'cpu'`, `'cuda'`, `'cuda:1'`. Left out, the model stays where it is.",
@@ -64,7 +65,8 @@ ADVICE = {
     "IMAGE": "The files that `captum-sgcampp explain` reads.",
     "--out": "Results are never replaced unless `--overwrite` is given. The same command on the same folder goes on "
     "where it stopped. Other settings need another folder.",
-    "--model-factory": "`file.py:function` or `module:function`. The function returns a model in evaluation mode.",
+    "--model-factory": "`file.py:function` or `module:function`. The function returns a network of RGB pictures, or a "
+    "`Classifier` with its own preprocessing ([your own network](how_to/own_network.md)).",
     "--workers": "Fewer processes need less memory. The same command goes on with what is missing.",
     "--engine ray": "Install the extra `ray`. All nodes must see the same folders.",
 }

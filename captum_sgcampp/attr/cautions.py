@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from captum_sgcampp.attr.results import Explanation
+from captum_sgcampp.attr.results import LayerResult
 from captum_sgcampp.captum_internals import frame_outside, is_called_by_noise_tunnel
 from captum_sgcampp.sampling.convergence import LEAST_EFFECTIVE
 from captum_sgcampp.sampling.request import Request
 from captum_sgcampp.sampling.sampler import Sampler
 
 
-def warn_of_doubts(sampler: Sampler, found: Sequence[Explanation], has_tokens: bool) -> None:
+def warn_of_doubts(sampler: Sampler, found: Sequence[LayerResult], has_tokens: bool) -> None:
     """Warn of what the results show.
 
     Args:
@@ -81,7 +81,7 @@ def _is_far_from_sure(sampler: Sampler) -> bool:
     return bool(((sizes < LEAST_EFFECTIVE) & at_the_end).any())
 
 
-def _why_zero(sampler: Sampler, found: Sequence[Explanation], has_tokens: bool) -> str:
+def _why_zero(sampler: Sampler, found: Sequence[LayerResult], has_tokens: bool) -> str:
     """The reason of a map of zeros, and what helps."""
     options = sampler.request.map_options
     if any(bool((sample.moments.scale == 0).any()) for sample in sampler.samples):

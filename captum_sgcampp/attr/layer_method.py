@@ -16,19 +16,19 @@ from captum_sgcampp.attr.closed_form_error import ClosedFormError, closed_form_e
 from captum_sgcampp.attr.options import MapArguments, NoiseArguments, Score, check_create_graph, make_request
 from captum_sgcampp.attr.results import (
     Attributions,
-    Explanation,
+    LayerResult,
     Statistics,
     TensorOrTuple,
     TopFeatureMaps,
     attributions,
     by_target,
-    explanations,
+    layer_results,
     statistics,
 )
 from captum_sgcampp.captum_internals import TargetType
 from captum_sgcampp.functional.noise import rewound_on_error
 from captum_sgcampp.model.forward_pass import ForwardPass
-from captum_sgcampp.model.layout_checks import ReshapeTransform
+from captum_sgcampp.model.layout_checks import ReshapeTransform, missing_batch_named
 from captum_sgcampp.model.model_access import exclusive_access
 from captum_sgcampp.sampling.sampler import sample_layers
 
@@ -188,14 +188,15 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
         targets: Sequence[TargetType],
         arguments: MapArguments,
         noise: NoiseArguments | None = None,
-    ) -> list[list[list[Explanation]]]:
+    ) -> list[list[list[LayerResult]]]:
         """For every target, every layer and every tensor of it."""
         with exclusive_access(), torch.set_grad_enabled(arguments.in_autograd("create_graph")):
             request = make_request(inputs, targets, arguments, noise)
             forward_pass = self._forward_pass(arguments)
             check_create_graph(request, forward_pass.has_replicas)
-            sampler = sample_layers(forward_pass, request)
-            found = explanations(sampler, noise is not None and noise.return_statistics)
+            with missing_batch_named(self.forward_func, request.inputs):
+                sampler = sample_layers(forward_pass, request)
+            found = layer_results(sampler, noise is not None and noise.return_statistics)
             warn_of_doubts(sampler, found, self.reshape_transform is not None)
             return by_target(sampler, found)
 
@@ -209,10 +210,10 @@ class LayerCamPlusPlus(LayerAttribution, GradientAttribution):
             keep_graph=arguments.in_autograd("create_graph"),
         )
 
-    def _attributions(self, layers: list[list[Explanation]]) -> Attributions:
+    def _attributions(self, layers: list[list[LayerResult]]) -> Attributions:
         return attributions(layers, isinstance(self.layer, list))
 
-    def _statistics(self, layers: list[list[Explanation]]) -> Statistics:
+    def _statistics(self, layers: list[list[LayerResult]]) -> Statistics:
         return statistics(layers, isinstance(self.layer, list))
 
 

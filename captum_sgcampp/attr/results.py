@@ -40,7 +40,7 @@ class TopFeatureMaps(NamedTuple):
     indices: Tensor
 
 
-class Explanation(NamedTuple):
+class LayerResult(NamedTuple):
     """What one tensor of a layer and one target give."""
 
     maps: Tensor
@@ -49,24 +49,24 @@ class Explanation(NamedTuple):
     has_equal_gradients: Tensor
 
 
-def explanations(sampler: Sampler, with_statistics: bool) -> list[Explanation]:
+def layer_results(sampler: Sampler, with_statistics: bool) -> list[LayerResult]:
     """For every sample of the sampler."""
-    found = [_explanation(sampler.request, sample, with_statistics) for sample in sampler.samples]
-    _check_finite([explanation.maps for explanation in found])
+    found = [_layer_result(sampler.request, sample, with_statistics) for sample in sampler.samples]
+    _check_finite([one.maps for one in found])
     return found
 
 
-def by_target(sampler: Sampler, found: Sequence[Explanation]) -> list[list[list[Explanation]]]:
+def by_target(sampler: Sampler, found: Sequence[LayerResult]) -> list[list[list[LayerResult]]]:
     """For every target, every layer and every tensor of it."""
     remaining = iter(found)
     return [[[next(remaining) for _ in range(count)] for count in sampler.tensors] for _ in sampler.request.targets]
 
 
-def _explanation(request: Request, sample: LayerSample, with_statistics: bool) -> Explanation:
+def _layer_result(request: Request, sample: LayerSample, with_statistics: bool) -> LayerResult:
     derivatives = sample.moments.mean()
     result = class_map(sample.activation, derivatives, sample.selected, request.map_options)
     statistics = _statistics(request, sample, result.alpha, derivatives.d1) if with_statistics else None
-    return Explanation(result.maps, result.weights, statistics, _has_equal_gradients(request, sample, derivatives))
+    return LayerResult(result.maps, result.weights, statistics, _has_equal_gradients(request, sample, derivatives))
 
 
 @torch.no_grad()
@@ -97,7 +97,7 @@ def _check_finite(maps: list[Tensor]) -> None:
         )
 
 
-def attributions(layers: Sequence[Sequence[Explanation]], is_list: bool) -> Attributions:
+def attributions(layers: Sequence[Sequence[LayerResult]], is_list: bool) -> Attributions:
     """A tensor, or a tuple for a layer of several tensors. A list of these for a list of layers."""
     maps: list[TensorOrTuple] = [
         _format_output(len(tensors) > 1, tuple(one.maps.contiguous() for one in tensors)) for tensors in layers
@@ -105,7 +105,7 @@ def attributions(layers: Sequence[Sequence[Explanation]], is_list: bool) -> Attr
     return maps if is_list else maps[0]
 
 
-def statistics(layers: Sequence[Sequence[Explanation]], is_list: bool) -> Statistics:
+def statistics(layers: Sequence[Sequence[LayerResult]], is_list: bool) -> Statistics:
     """In the form of `attributions`."""
     found: list[StatisticsOrTuple] = [
         _format_output(len(tensors) > 1, tuple(one.statistics for one in tensors)) for tensors in layers

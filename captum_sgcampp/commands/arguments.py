@@ -37,10 +37,25 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, unknown(value, list(action.choices)))
 
 
+class _ListModels(argparse.Action):
+    """Prints the networks that can be named, and ends."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        """Only here torch is imported, which takes seconds."""
+        from captum_sgcampp.vision.classifiers import torchvision_names
+
+        print("\n".join([BUNDLED, *torchvision_names()]))
+        parser.exit()
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Which network: the options of all commands."""
     add = parser.add_argument
     add("--model", metavar="NAME", help=f"{BUNDLED} (bundled, default) or a torchvision model")
+    add("--list-models", action=_ListModels, help="print the names that --model takes, and do nothing else")
     add(
         "--weights",
         type=Path,
@@ -50,8 +65,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--model-factory",
         metavar="WHERE:FUNCTION[=ARGUMENT]",
-        help="module or .py file, which is executed, and a function that gives a model of inputs (N, 3, 224, 224), "
-        "normalized as ImageNet, or a Classifier",
+        help="module or .py file, which is executed, and a function that gives a network of RGB pictures, or a "
+        "Classifier with a preprocessing of its own",
     )
     add("--device", default="cpu", help="torch device, as cuda (default: cpu)")
 

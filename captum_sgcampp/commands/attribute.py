@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
 
 from captum_sgcampp import dataset
@@ -18,7 +19,8 @@ def run(arguments: argparse.Namespace) -> int:
         The exit status.
     """
     check_folder("--out", arguments.out)
-    with progress_of_parts() as tell:
+    with progress_of_parts() as tell, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="SOURCE: expected images that can be explained")  # the sum says it
         dataset.attribute_dataset(
             arguments.sources,
             arguments.out,
@@ -50,7 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _sum_up(folder: Path) -> None:
     files = dataset.open(folder)
-    errors = files.error_count()
-    print(f"{len(files)} rows in {printable(str(folder))}, {errors} of them errors")
-    if errors == len(files):
-        raise RuntimeError(f"expected images that can be explained, found none ({files.errors()['error'][0]})")
+    errors, name = files.first_errors(), printable(str(folder))
+    if errors and files.error_count() == len(files):
+        raise RuntimeError(f"SOURCE: expected images that can be explained, found none: {errors}")
+    print(f"{len(files)} rows in {name}, {files.error_count()} of them errors{f': {errors}' if errors else ''}")
+    if count := files.note_count():
+        print(f"rows of gray of more than 8 bits, which was scaled as their column note tells: {count}")

@@ -19,9 +19,9 @@ from captum_sgcampp.names import printable
 from captum_sgcampp.storage.progress import progress
 from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, usable_device
 from captum_sgcampp.vision.explain import SCENE_TARGET, about_bundled, bundled_scene
+from captum_sgcampp.vision.explained_classes import class_count
 from captum_sgcampp.vision.explained_picture import Request, explained_picture
 from captum_sgcampp.vision.explanation import Explanation
-from captum_sgcampp.vision.explanations import class_count
 from captum_sgcampp.vision.images import ImageError, read_image
 from captum_sgcampp.vision.layer_choice import layer_table
 from captum_sgcampp.vision.methods import Noise
@@ -120,6 +120,9 @@ def _explanations(
         neurons=arguments.neurons,
         box=arguments.box,
     )
+    for note in classifier.notes:
+        _tell(printable(note))
+    advice: set[str] = set()  # that was told
     with progress(max(1, len(arguments.images)), "image", bar=False) as advance:
         for path in arguments.images or [None]:
             try:
@@ -130,8 +133,10 @@ def _explanations(
                 print(f"captum-sgcampp: error: {printable(str(error))}", file=sys.stderr)
                 unread.append(path)
             else:
-                for line in (line for subject in found.subjects for line in found.lines(subject)):
+                new = [line for line in found.advice if line not in advice]
+                for line in [line for subject in found.subjects for line in found.lines(subject)] + new:
                     _tell(line)
+                advice.update(new)
                 request = replace(request, layers=found.layers)  # those of the first picture
                 yield found
             advance(1)

@@ -13,7 +13,7 @@ import torch
 from captum_sgcampp.commands.outputs import check_map_folder, check_pictures, page_paths
 from captum_sgcampp.names import printable
 from captum_sgcampp.vision.classifiers import Classifier, usable_device
-from captum_sgcampp.vision.explanations import Results, Subject, class_count, explained, subjects_of
+from captum_sgcampp.vision.explained_classes import Results, Subject, class_count, explained, subjects_of
 from captum_sgcampp.vision.images import ImageError
 from captum_sgcampp.vision.layer_choice import ChosenLayer, named_layer
 from captum_sgcampp.vision.methods import METHODS, Noise

@@ -25,9 +25,10 @@ from captum_sgcampp.dataset.targets import Targets
 from captum_sgcampp.vision.classifiers import Classifier, usable_device
 from captum_sgcampp.vision.failures import is_lasting, is_of_memory, reason
 from captum_sgcampp.vision.identity import example_picture, model_identity
-from captum_sgcampp.vision.images import decode_image, read_image
+from captum_sgcampp.vision.images import as_rgb, decode_image, read_image
 from captum_sgcampp.vision.layer_choice import chosen_layer, fitting_layer
 from captum_sgcampp.vision.model_factory import chosen_classifier
+from captum_sgcampp.vision.wide_gray import scaling_of
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Prepared:
         inputs: `(1, C, H, W)`, or None.
         target: the class that it brings.
         shown: what the model sees, where it is asked for.
+        note: what was done to the picture before, in words.
         error: why there are no inputs.
     """
 
@@ -47,6 +49,7 @@ class Prepared:
     inputs: Tensor | None = None
     target: int = 0
     shown: Image.Image | None = None
+    note: str | None = None
     error: str | None = None
 
 
@@ -154,7 +157,8 @@ class Attributor:
 
         Args:
             batch: columns. `image`: pictures of Pillow, bytes of image files, paths, dictionaries with `bytes` or
-                `path`, arrays of uint8 `(H, W, 3)` or `(H, W)`, or inputs of the model, float tensors `(C, H, W)`.
+                `path`, arrays of uint8 `(H, W, 3)` or `(H, W)`, gray ones also of uint16, or inputs of the model,
+                float tensors `(C, H, W)`. Gray of 16 bits is scaled to 8, and the column `note` tells how.
                 `id` (optional): their names, by default `path` or numbers. `path` (optional): for the rows. The column
                 of the classes, where `targets` names one. Other columns of a dictionary are left alone.
 
@@ -189,6 +193,7 @@ class Attributor:
         try:
             prepared.target = self.plan.targets.own(target)
             found = picture(image() if callable(image) else image, name)
+            prepared.note = scaling_of(found) or None
             prepared.inputs = self._inputs(found)
             prepared.shown = self.classifier.show(found) if show and isinstance(found, Image.Image) else None
         except Exception as error:  # whatever files, decoders and the user's code raise: the run goes on
@@ -205,7 +210,7 @@ class Attributor:
             for group in _of_equal_shape(images):
                 found |= zip(group, self._explained([images[number] for number in group]), strict=True)
             for number, image in enumerate(images):
-                head = {"image": image.name, "path": image.path}
+                head = {"image": image.name, "path": image.path, "note": image.note}
                 yield image, [head | row for row in found.get(number, [{"error": image.error}])]
 
     def _own_targets(self, batch: Mapping[str, Sequence[Any]], count: int) -> Sequence[Any]:
@@ -225,6 +230,7 @@ class Attributor:
             "channels_last": self._memory_format is torch.channels_last,
             **asdict(self.options),
             "map_size": self.map_size(),
+            "notes": list(self.classifier.notes),
             **model_identity(self.classifier, self.device),
         }
 
@@ -266,7 +272,7 @@ def picture(image: Any, name: str) -> Image.Image | Tensor:
     if isinstance(image, Mapping):
         image = image["path"] if image.get("bytes") is None else image["bytes"]
     if isinstance(image, Image.Image):
-        return image
+        return as_rgb(image)
     if isinstance(image, bytes | bytearray | memoryview):
         return decode_image(io.BytesIO(image), repr(name))
     if isinstance(image, str | Path):
@@ -274,11 +280,12 @@ def picture(image: Any, name: str) -> Image.Image | Tensor:
     if isinstance(image, Tensor) and image.is_floating_point() and image.dim() == 3:
         return image
     values = np.asarray(image)
-    if values.dtype == np.uint8 and (values.ndim == 2 or (values.ndim == 3 and values.shape[2] == 3)):
-        return Image.fromarray(values)
+    is_color = values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
+    if is_color or (values.ndim == 2 and values.dtype in (np.uint8, np.uint16)):
+        return as_rgb(Image.fromarray(values))
     raise TypeError(
-        "image: expected a picture, the bytes or the path of a file, an array of uint8 (H, W, 3) or a float tensor "
-        f"(C, H, W), found {type(image).__name__} of {values.dtype} {values.shape}"
+        "image: expected a picture, the bytes or the path of a file, an array of uint8 (H, W, 3), a gray one of uint8 "
+        f"or uint16 (H, W), or a float tensor (C, H, W), found {type(image).__name__} of {values.dtype} {values.shape}"
     )
 
 

@@ -32,6 +32,7 @@ TYPES: Mapping[str, pa.DataType] = {
     "effective_sample_size": pa.float32(),
     "pole_share": pa.float32(),
     "pole_weight_share": pa.float32(),
+    "note": pa.string(),  # what was done to the picture before: gray of 16 bits is scaled to 8
     "error": pa.string(),
     "map": pa.list_(pa.float32()),  # height x width, row by row; of fixed size where all maps have one
 }

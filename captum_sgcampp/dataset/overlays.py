@@ -1,4 +1,4 @@
-"""Pictures of a run's maps, laid over what the model sees."""
+"""Pictures of a run's maps, as `explain` draws them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-from matplotlib import colormaps
+import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from captum_sgcampp.dataset.columns import Row
-from captum_sgcampp.storage.atomic import written_whole
 from captum_sgcampp.storage.checksums import digest
+from captum_sgcampp.vision.methods import METHODS
+from captum_sgcampp.vision.pictures import save_picture, shortened
+from captum_sgcampp.visualization import compare_maps, draw_color_bar
 
 FOLDER = "__overlays__"  # two underscores, so that readers of a folder of Parquet files leave it out
-OPACITY, COLORS = 0.5, "jet"
 LONGEST_NAME = 200  # of 255 bytes
 
 
-def overlay(shown: Image.Image, row: Row) -> Image.Image:
-    """The map of a row over the picture, from its smallest value (blue) to its largest (red)."""
+def overlay(shown: Image.Image, row: Row) -> Figure:
+    """What the model sees and the map of a row, as `explain` draws them: colors from 0 to the largest value, with the
+    class, its probability and a color bar."""
     values = np.asarray(row["map"], np.float32).reshape(row["height"], row["width"])
-    low, high = float(values.min()), float(values.max())
-    scaled = np.zeros_like(values) if high == low else (values - low) / (high - low)
-    large = np.asarray(Image.fromarray(scaled).resize(shown.size, Image.Resampling.BILINEAR))
-    colors = Image.fromarray((255 * colormaps[COLORS](large)[..., :3]).round().astype(np.uint8))
-    return Image.blend(shown.convert("RGB"), colors, OPACITY)
+    title = f"{METHODS[row['method']]}\n{shortened(row['layer'])}"
+    names = f"{shortened(row['image'])}\n{shortened(row['target_name'])}: {row['probability']:.3f}"
+    figure = compare_maps(shown, {title: torch.from_numpy(values)}, names)
+    draw_color_bar(figure)
+    return figure
 
 
 def save_overlays(folder: Path, shown: Image.Image, rows: Sequence[Row]) -> None:
@@ -36,8 +39,7 @@ def save_overlays(folder: Path, shown: Image.Image, rows: Sequence[Row]) -> None
             continue
         path = folder / FOLDER / _file_name(row)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as unfinished:
-            overlay(shown, row).save(unfinished)
+        save_picture(path, overlay(shown, row))
 
 
 def _file_name(row: Row) -> Path:

@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from captum_sgcampp.dataset.columns import TYPES
+from captum_sgcampp.names import printable
 from captum_sgcampp.storage.parts import checked
 from captum_sgcampp.storage.run_folder import existing_run
 
+NAMED = 3  # images without maps, in messages
 Size = Literal["input"] | Sequence[int] | None
 
 
@@ -52,6 +53,7 @@ class MapFiles(Dataset[dict[str, Any]]):
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         run = existing_run(Path(folder))
+        self._folder = folder
         self.settings = run.settings
         self._parts = [path for _, path in sorted(run.parts.finished().items())]
         self._ends = list(accumulate(map(_row_count, self._parts)))
@@ -104,7 +106,20 @@ class MapFiles(Dataset[dict[str, Any]]):
 
     def error_count(self) -> int:
         """How many rows hold an error, from the footers of the parts alone."""
-        return sum(map(error_count, self._parts))
+        return sum(_known_count(path, "error") for path in self._parts)
+
+    def note_count(self) -> int:
+        """How many rows have a note on their picture, as on gray of 16 bits, from the footers alone."""
+        return sum(_known_count(path, "note") for path in self._parts)
+
+    def first_errors(self, most: int = NAMED) -> str:
+        """The first images without maps, each with the reason, and where all are listed; empty where there are none."""
+        if not self.error_count():
+            return ""
+        found = self.errors().to_pylist()
+        named = [f"{printable(row['image'])} ({row['error']})" for row in found[:most]]
+        more = f" and {len(found) - most} more" if len(found) > most else ""
+        return f"{'; '.join(named)}{more}; all: captum_sgcampp.dataset.open({os.fspath(self._folder)!r}).errors()"
 
     def _without_errors(self) -> list[int]:
         return [row for row, known in enumerate(self.table(["error"])["error"].is_null().to_pylist()) if known]
@@ -112,7 +127,15 @@ class MapFiles(Dataset[dict[str, Any]]):
 
 def error_count(path: Path) -> int:
     """How many rows of a part hold an error, from its footer."""
-    footer, column = pq.read_metadata(path), list(TYPES).index("error")
+    return _known_count(path, "error")
+
+
+def _known_count(path: Path, name: str) -> int:
+    """How many rows of a part have a value in this column, from its footer. Runs of earlier versions have fewer."""
+    footer = pq.read_metadata(path)
+    if name not in footer.schema.names:
+        return 0
+    column = footer.schema.names.index(name)
     groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
     return sum(group.num_rows - group.column(column).statistics.null_count for group in groups)
 

@@ -13,7 +13,7 @@ from captum_sgcampp.demo.maps import ShownMap
 from captum_sgcampp.demo.methods import SHOWN
 from captum_sgcampp.demo.visitor import Visitor
 from captum_sgcampp.storage.atomic import written_whole
-from captum_sgcampp.vision.explanations import Explained, Subject
+from captum_sgcampp.vision.explained_classes import Explained, Subject
 from captum_sgcampp.vision.methods import Noise
 from captum_sgcampp.vision.saved_maps import MapFolder
 from captum_sgcampp.visualization.colors import draw_color_bar

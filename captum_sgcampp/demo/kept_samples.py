@@ -14,7 +14,6 @@ from torch import Generator, Tensor, nn
 from captum_sgcampp.attr.guided_grad_cam_plus_plus import guided_gradients
 from captum_sgcampp.attr.options import MapArguments, NoiseArguments, make_request
 from captum_sgcampp.demo.networks import Network
-from captum_sgcampp.functional.moments import MomentSums
 from captum_sgcampp.functional.noise import draw_seed
 from captum_sgcampp.functional.sampling_statistics import standard_error
 from captum_sgcampp.model.forward_pass import ForwardPass
@@ -88,7 +87,8 @@ class KeptSamples:
         if self.count == 0:
             raise ValueError("n: expected at least one noisy sample, found none")
         sample = _one(self._sampler)
-        return replace(sample, moments=_with_fewer_groups(sample.moments, self.count))
+        groups = min(sample.moments.groups, self.count)  # as a call with so many samples has
+        return replace(sample, moments=sample.moments.of_first_groups(groups))
 
     def is_sure(self) -> bool:
         """Whether `nt_samples="auto"` would stop here."""
@@ -115,16 +115,6 @@ def _one(sampler: Sampler) -> LayerSample:
     if len(sampler.samples) != 1:
         raise ValueError(f"layer: expected a layer of one tensor, found {len(sampler.samples)}")
     return sampler.samples[0]
-
-
-def _with_fewer_groups(moments: MomentSums, count: int) -> MomentSums:
-    """With as many groups for the jackknife as a call with `count` samples has: the others are empty."""
-    groups = min(moments.groups, count)
-    found = MomentSums(len(moments.copies), groups, moments.has_level)
-    found.copies, found.scale, found.log_weight = moments.copies, moments.scale, moments.log_weight
-    found.weight_sum, found.weight_square_sum = moments.weight_sum, moments.weight_square_sum
-    found.sums = [sums[:, :groups].contiguous() for sums in moments.sums]
-    return found
 
 
 def all_finite(maps: Tensor) -> bool:

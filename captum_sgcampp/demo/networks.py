@@ -43,7 +43,8 @@ class Network:
         """The names of the layers at which the closed form of Grad-CAM++ is known to be exact, the deepest last."""
         example = self.classifier.prepare(example_scene(0))
         with exclusive_access():
-            return layers_with_exact_closed_form(self.classifier.model, example, self.layers)
+            modules = {one.layer.name: one.module for one in self.layers}
+            return layers_with_exact_closed_form(self.classifier.model, example, modules)
 
     def layer(self, name: str) -> ListedLayer:
         """The layer of that name.

@@ -19,7 +19,7 @@ from captum_sgcampp.demo.networks import Network
 from captum_sgcampp.demo.scenes import example_scene
 from captum_sgcampp.demo.settings import Settings
 from captum_sgcampp.model.model_access import exclusive_access
-from captum_sgcampp.vision.explanations import classified
+from captum_sgcampp.vision.explained_classes import classified
 from captum_sgcampp.vision.images import read_image
 
 MAX_PIXELS = 16_000_000  # of an upload, checked before any is decoded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -13,9 +13,7 @@ from captum_sgcampp.demo.maps import ShownMap
 from captum_sgcampp.demo.methods import SHOWN, is_guided, takes_noise
 from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
 from captum_sgcampp.functional.tensors import of_norm_one
-from captum_sgcampp.vision.words import of_statistics, one_sample_decides
-
-MANY_POLES = 0.1  # of the weight
+from captum_sgcampp.vision.words import advice_on, of_statistics, on_closed_form
 
 
 def sentences(found: Explanation) -> list[str]:
@@ -47,28 +45,16 @@ def _advice(found: Explanation) -> Iterator[str]:
                 "pooling. An inner layer shows a difference."
             )
     if not found.closed_form_is_exact and set(found.settings.methods) != {"grad-cam"}:
-        yield _on_closed_form(found.network.exact_layers)
+        yield on_closed_form(found.network.exact_layers)
     if found.layer.both_signs:
         yield "This layer has activations of both signs, which make poles. A layer after a ReLU has none."
-
-
-def _on_closed_form(exact_layers: Sequence[str]) -> str:
-    instead = f"Choose {exact_layers[-1]}, or in" if exact_layers else "In"
-    return (
-        "After this layer the network is not piecewise linear (GELU, SiLU, attention, normalization or something "
-        f"unknown), so the closed form of Grad-CAM++ is off here. {instead} Python take derivatives='exact'; "
-        "closed_form_error tells how far off it is. Grad-CAM needs no closed form."
-    )
 
 
 def _on_statistics(statistics: SamplingStatistics, auto: bool) -> Iterator[str]:
     count = int(statistics.nt_samples)
     if count > 1 and statistics.standard_error.item() > TOLERANCE:
         yield f"The map is not settled yet: raise n{'' if auto else ', or let the page choose it'}."
-    if one_sample_decides(statistics):
-        yield "One noisy sample decides the map: lower the noise level."
-    if statistics.pole_weight_share.item() > MANY_POLES:
-        yield "Poles of alpha decide much of the map: choose a layer after a ReLU, or the two-sided method."
+    yield from advice_on(statistics)
 
 
 def _noise_changes_nothing(row: tuple[ShownMap, ...]) -> bool:

@@ -76,7 +76,9 @@ class MomentSums:
 
     Args:
         examples: N.
-        groups: number of groups for the jackknife of the standard error; sample m belongs to group `m % groups`.
+        groups: number of groups for the jackknife of the standard error; sample m belongs to group `m % groups`. With
+            more than one, the sum over all samples is kept beside them: added up in the same order with and without
+            groups, the mean is the same bits.
         has_level: whether the mean weight of the samples is part of the derivatives (softmax). Otherwise the weights
             have mean 1, as `e_m`.
 
@@ -87,7 +89,7 @@ class MomentSums:
     def __init__(self, examples: int, groups: int = 1, has_level: bool = False) -> None:
         self.groups, self.has_level = groups, has_level
         self.copies = torch.zeros(examples, dtype=torch.int64, device="cpu")
-        self.sums: list[Tensor] = []  # three tensors (N, groups, K, *space)
+        self.sums: list[Tensor] = []  # three tensors (N, groups + 1, K, *space), the last all; (N, 1, ...) for one
         self.scale = self.log_weight = self.weight_sum = self.weight_square_sum = torch.empty(0)
 
     def add(self, derivatives: Derivatives, skip: int = 0, examples: Tensor | None = None) -> None:
@@ -128,14 +130,16 @@ class MomentSums:
                 self.sums[p - 1] = _scaled(self.sums[p - 1], per_row(decay * old**p, power))
             factor = per_row(weight * new**p, power)
             for place in range(power.shape[1]):  # one sample at a time stays in the caches
-                self.sums[p - 1][:, (done + place) % self.groups].addcmul_(power[:, place], factor[:, place])
+                self.sums[p - 1][:, -1].addcmul_(power[:, place], factor[:, place])
+                if self.groups > 1:
+                    self.sums[p - 1][:, (done + place) % self.groups].addcmul_(power[:, place], factor[:, place])
         self.weight_sum = self.weight_sum * decay + weight.sum(1)
         self.weight_square_sum = self.weight_square_sum * decay**2 + weight.square().sum(1)
         self.log_weight, self.scale = largest, total_scale
         self.copies = self.copies + log_weight.shape[1]
 
     def _start(self, log_weight: Tensor, scale: Tensor, power: Tensor) -> None:
-        shape = (len(power), self.groups, *power.shape[2:])
+        shape = (len(power), 1 if self.groups == 1 else self.groups + 1, *power.shape[2:])
         self.sums = [torch.zeros(shape, dtype=power.dtype, device=power.device) for _ in range(3)]
         self.scale = torch.zeros_like(scale[:, 0])
         self.log_weight = torch.full_like(log_weight[:, 0], -torch.inf)
@@ -144,14 +148,23 @@ class MomentSums:
 
     def mean(self) -> MeanDerivatives:
         """`D_p = mean_m e_m * d_p`, `e_m = exp(S_m - logmeanexp_j S_j)`: the weights have mean 1."""
-        first, second, third = self.sums
-        return self._mean((first.sum(1), second.sum(1), third.sum(1)))
+        return self._mean(self._powers(-1))
 
     def means_without_groups(self, groups: int) -> Iterator[MeanDerivatives]:
         """The means without the samples of each of the first groups. The common factor is not corrected for them."""
         parts = [self._powers(group) for group in range(groups)]
         zero = torch.zeros_like(parts[0][0])
         yield from map(self._mean, _sums_without_each(parts, (zero, zero, zero)))
+
+    def of_first_groups(self, groups: int) -> MomentSums:
+        """The same sums with these groups only. The others must be empty."""
+        found = MomentSums(len(self.copies), groups, self.has_level)
+        found.copies = self.copies
+        for name in _PER_EXAMPLE:
+            setattr(found, name, getattr(self, name))
+        kept = [*range(groups), -1] if groups > 1 else [-1]
+        found.sums = [sums[:, kept] for sums in self.sums]
+        return found
 
     def _powers(self, group: int) -> Powers:
         first, second, third = self.sums

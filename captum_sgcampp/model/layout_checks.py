@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -11,6 +12,33 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@contextmanager
+def missing_batch_named(root: object, inputs: Sequence[Tensor]) -> Iterator[None]:
+    """An error in the block is put down to a missing batch dimension where the input looks like a single image.
+
+    Args:
+        root: the model.
+        inputs: of the model.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError) as error:
+        if not _is_single_image(root, inputs):
+            raise
+        found = tuple(inputs[0].shape)
+        raise ValueError(
+            f"inputs: expected a batch of images (N, C, H, W), found {found}; inputs[None] is a batch of one"
+        ) from error
+
+
+def _is_single_image(root: object, inputs: Sequence[Tensor]) -> bool:
+    """Whether there is one input `(C, H, W)` with the channels of the model's first convolution of images."""
+    if not isinstance(root, nn.Module) or len(inputs) != 1 or inputs[0].dim() != 3:
+        return False
+    first = next((module for module in root.modules() if isinstance(module, _ConvNd)), None)
+    return isinstance(first, nn.Conv2d) and first.in_channels == len(inputs[0])
 
 
 def check_layouts(

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from captum_sgcampp.captum_internals import ExpansionTypes, TargetType, _expand_target, _select_targets
 
+_SEVERAL = "attribute_targets explains several classes of each example"
+
 
 def normal_target(target: Any, examples: int) -> TargetType:
     """`target` with plain ints, in one of Captum's formats, checked as far as possible without the output.
@@ -34,7 +36,9 @@ def normal_target(target: Any, examples: int) -> TargetType:
         return tuple(_plain_int(index) for index in target)
     if isinstance(target, list):
         if len(target) != examples:
-            raise ValueError(f"target: expected one entry per example ({examples}), found a list of {len(target)}")
+            raise ValueError(
+                f"target: expected one entry per example ({examples}), found a list of {len(target)}; {_SEVERAL}"
+            )
         entries = [tuple(map(_plain_int, t)) if isinstance(t, tuple) else _plain_int(t) for t in target]
         if len({type(entry) for entry in entries}) > 1:
             raise TypeError("target: expected a list of ints or a list of tuples, found both in one list")
@@ -54,7 +58,9 @@ def _target_from_tensor(target: Tensor, examples: int) -> TargetType:
     if target.numel() == 1:
         return int(target.item())
     if target.dim() != 1 or len(target) != examples:
-        raise ValueError(f"target: expected one int, or one per example ({examples}), found {tuple(target.shape)}")
+        raise ValueError(
+            f"target: expected one int, or one per example ({examples}), found {tuple(target.shape)}; {_SEVERAL}"
+        )
     return [int(index) for index in target.tolist()]
 
 

@@ -17,10 +17,16 @@ from torch import Tensor, nn
 
 from captum_sgcampp.bundled.network import ShapesVGG
 from captum_sgcampp.checks import check_several
-from captum_sgcampp.vision.any_image import Normalization, drawn_input, normalization_of
-from captum_sgcampp.vision.classifiers import Classifier, load_classifier, torchvision_names
+from captum_sgcampp.vision.any_image import drawn_input
+from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, load_classifier, torchvision_names
 from captum_sgcampp.vision.images import IMAGENET_MEAN, IMAGENET_STD, classifier_input
-from captum_sgcampp.vision.model_factory import chosen_classifier
+from captum_sgcampp.vision.preprocessing import (
+    Normalization,
+    in_words,
+    normalization_of,
+    normalized,
+    resized_and_cropped,
+)
 
 IMAGENET_CLASSES = 1000
 SIZE = 224  # of images, unless the network tells another
@@ -68,7 +74,7 @@ def described(
     if classes is not None:
         check_several("classes", classes)
     if isinstance(model, Classifier):
-        found = Described(replace(model, model=_checked(model.model)))
+        found = Described(replace(model, model=_checked(model.model)), model.notes)
     elif model is None or isinstance(model, str):
         found = _named(model, weights)
     elif isinstance(model, nn.Module):
@@ -80,6 +86,7 @@ def described(
         if not callable(transform):
             raise TypeError(f"transform: expected a function of a picture, found {type(transform).__name__}")
         classifier = _with_transform(classifier, transform)
+        notes = (f"preprocessing: {_with_steps('yours (`transform`)', transform)}",)
     return Described(classifier if classes is None else replace(classifier, classes=tuple(classes)), notes)
 
 
@@ -94,7 +101,8 @@ def _named(name: str | None, weights: object) -> Described:
         return _of_module(torchvision.models.get_model(name, weights=weights).eval(), weights, given=False)
     if not isinstance(weights, str | os.PathLike | None):
         raise TypeError(f"weights: expected a file for the network {name!r}, found {type(weights).__name__}")
-    return Described(chosen_classifier(name, None if weights is None else Path(weights)))
+    classifier = load_classifier(BUNDLED if name is None else name, None if weights is None else Path(weights))
+    return Described(classifier, classifier.notes)
 
 
 def _of_module(model: nn.Module, weights: Any, given: bool) -> Described:
@@ -120,10 +128,15 @@ def _of_module(model: nn.Module, weights: Any, given: bool) -> Described:
     prepare, show, note = _assumed(model)
     classifier = Classifier(_name(model), network, names, prepare, show, independent)
     transform, told = (None, "") if given else _told_transform(model, weights)
-    whose = "yours (`transform`)" if given else told or note
     if transform is not None:
-        classifier = _with_transform(classifier, transform)
-    return Described(classifier, (f"preprocessing: {whose}",))
+        classifier, note = _with_transform(classifier, transform), _with_steps(told, transform)
+    return Described(classifier, () if given else (f"preprocessing: {note}",))
+
+
+def _with_steps(whose: str, transform: object) -> str:
+    """Whose preprocessing it is, and what it does, as far as it can be asked for it."""
+    steps = in_words(transform)
+    return f"{whose}: {steps}" if steps else whose
 
 
 def _name(model: nn.Module) -> str:
@@ -148,11 +161,10 @@ def _assumed(model: nn.Module) -> tuple[Callable[[Any], Tensor], Callable[[Any],
     resize = crop * 8 // 7
     first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
     prepare = partial(_imagenet_input, model, 3 if first is None else first.in_channels, resize, crop)
-    note = (
-        f"assumed to be that of ImageNet (shorter side {resize}, center {crop} x {crop}, mean {IMAGENET_MEAN}, "
-        f"standard deviation {IMAGENET_STD}), as this network does not tell; give yours as `transform`"
-    )
     normalization = Normalization(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD))
+    steps = ", ".join([*resized_and_cropped(resize, crop), normalized(normalization)])
+    assumed = f"assumed to be ImageNet's, as this network does not tell: {steps}"
+    note = f"{assumed}; give yours as `transform`, or in a Classifier"
     return prepare, partial(_shown, prepare, normalization), note
 
 
@@ -223,7 +235,7 @@ def with_classes(classifier: Classifier, inputs: Tensor) -> Described:
         names = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
         return Described(replace(classifier, classes=names), ("classes: assumed to be those of ImageNet",))
     numbers = [f"class {number}" for number in range(count)]
-    return Described(replace(classifier, classes=numbers), ("classes: numbers; `classes` gives them names",))
+    return Described(replace(classifier, classes=numbers), ("classes: numbers; `classes` or a Classifier names them",))
 
 
 def _count(model: nn.Module, inputs: Tensor) -> int:

@@ -4,7 +4,6 @@ pictures."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,22 +14,19 @@ from PIL import Image
 from torch import Tensor
 
 from captum_sgcampp.names import printable
-from captum_sgcampp.vision.images import read_image, resizable_rgb
+from captum_sgcampp.vision.images import as_rgb, read_image, resizable_rgb
+from captum_sgcampp.vision.preprocessing import Normalization
 from captum_sgcampp.vision.recordings import SUFFIXES
 
 ROUNDING = 0.01  # by which undoing a normalization may leave [0, 1]
-MANY = "captum_sgcampp.dataset.attribute_dataset explains many"
-FORMS = (
-    "a path, a PIL image, an array (H, W, 3) or (H, W), or a tensor (C, H, W) or (1, C, H, W); integers from 0 to 255 "
-    "or floats from 0 to 1, but for tensors that are the model's input"
+MANY = (
+    "captum_sgcampp.dataset.attribute_dataset or the command `captum-sgcampp attribute` explains a folder, and "
+    "`attribute` of LayerSmoothGradCamPlusPlus a batch"
 )
-
-
-class Normalization(NamedTuple):
-    """Of a preprocessing: what it subtracts from channels that go from 0 to 1, and divides by, `(C,)` each."""
-
-    mean: Tensor
-    std: Tensor
+FORMS = (
+    "a path, a PIL image, an array (H, W, 3) or (H, W), or a tensor (C, H, W) or (1, C, H, W); integers from 0 to 255, "
+    "gray of uint16, or floats from 0 to 1, but for tensors that are the model's input"
+)
 
 
 class OneImage(NamedTuple):
@@ -73,6 +69,8 @@ def one_image(image: object) -> OneImage:
 
 
 def _of_file(path: Path) -> OneImage:
+    if path.is_dir():
+        raise IsADirectoryError(f"image: expected an image file, found the folder {os.fspath(path)!r}; {MANY}")
     suffix = next((end for end in (*SUFFIXES, ".npy") if path.name.lower().endswith(end)), None)
     if suffix is not None:
         kind = SUFFIXES.get(suffix, "array")
@@ -114,38 +112,14 @@ def _picture(array: NDArray[Any], given: Any) -> Image.Image:
     kind = f"{type(given).__name__} of {array.dtype} and shape {tuple(given.shape)}"
     if gray.size == 0 or not (gray.ndim == 2 or (gray.ndim == 3 and gray.shape[2] == 3)):
         raise ValueError(f"image: expected {FORMS}, found {kind}")
+    if gray.dtype == np.uint16 and gray.ndim == 2:
+        return as_rgb(Image.fromarray(gray))
     if gray.dtype != np.uint8:
         low, high = float(gray.min()), float(gray.max())
         if gray.dtype.kind != "f" or not (low >= 0 and high <= 1):
             raise ValueError(f"image: expected {FORMS}, found {kind} from {low:g} to {high:g}")
         gray = np.rint(255 * gray).astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(gray)).convert("RGB")
-
-
-def normalization_of(transform: object) -> Normalization | None:
-    """The normalization that a preprocessing ends with, where it can be asked for it.
-
-    Args:
-        transform: of torchvision, timm or Hugging Face; or a `functools.partial` with such an argument.
-
-    Examples::
-
-        >>> preset = torchvision.models.ResNet18_Weights.DEFAULT.transforms()
-        >>> normalization_of(preset).mean
-        tensor([0.4850, 0.4560, 0.4060])
-    """
-    for one in _parts(transform):
-        mean, std = (getattr(one, name, getattr(one, f"image_{name}", None)) for name in ("mean", "std"))
-        if isinstance(mean, Sequence | Tensor) and isinstance(std, Sequence | Tensor):
-            return Normalization(torch.as_tensor(mean).flatten(), torch.as_tensor(std).flatten())
-    return None
-
-
-def _parts(transform: object) -> Iterator[object]:
-    yield transform
-    for inside in (getattr(transform, "transforms", ()), getattr(transform, "args", ())):
-        for part in inside if isinstance(inside, list | tuple) else ():
-            yield from _parts(part)
 
 
 def drawn_input(inputs: Tensor, normalization: Normalization | None) -> Image.Image:

@@ -19,6 +19,7 @@ from captum_sgcampp.bundled.network import preprocess
 from captum_sgcampp.bundled.scenes import SIZE
 from captum_sgcampp.names import nearest
 from captum_sgcampp.vision.images import resizable_rgb, shown_crop
+from captum_sgcampp.vision.preprocessing import in_words
 from captum_sgcampp.vision.weights_files import fitted_model
 
 BUNDLED = "shapes"
@@ -36,6 +37,7 @@ class Classifier:
             signal) to `(1, C, *space)`.
         show: from an RGB picture, or a `Recording`, to the part of it that the model sees, of the input's size.
         independent: whether the classes exclude each other (softmax) or not (sigmoid).
+        notes: its preprocessing, and what was assumed of it, in words.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Classifier:
     prepare: Callable[[Any], Tensor]
     show: Callable[[Any], Any]
     independent: bool
+    notes: tuple[str, ...] = ()
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probability of every class: `(N, classes)` as the logits."""
@@ -94,9 +97,11 @@ def load_classifier(name: str = BUNDLED, weights: Path | None = None) -> Classif
             raise ValueError("weights: expected none for the bundled model, found a file; name its model with --model")
         return Classifier(name, load_shapes_vgg(), CLASSES, preprocess, _show_scene, independent=True)
     if name not in torchvision_names():
-        names = ", ".join(torchvision_names())
         hint = nearest(name, [BUNDLED, *torchvision_names()])
-        raise ValueError(f"model: expected {BUNDLED!r} or one of torchvision's ({names}), found {name!r}{hint}")
+        raise ValueError(
+            f"model: expected {BUNDLED!r} or a classifier of torchvision, found {name!r}{hint}; `captum-sgcampp "
+            "explain --list-models` prints all names; a network of your own is given as a module, or by --model-factory"
+        )
     return _torchvision_classifier(name, weights)
 
 
@@ -138,7 +143,8 @@ def _torchvision_classifier(name: str, weights: Path | None) -> Classifier:
     classes = categories if len(categories) == count else [f"class {number}" for number in range(count)]
     preset = published.transforms()
     prepare, show = partial(_preset_input, preset), partial(_preset_crop, preset)
-    return Classifier(name, model.eval(), classes, prepare, show, independent=False)
+    notes = (f"preprocessing: that of {published}: {in_words(preset)}",)
+    return Classifier(name, model.eval(), classes, prepare, show, independent=False, notes=notes)
 
 
 def _preset_input(preset: Any, picture: Image.Image) -> Tensor:

@@ -50,10 +50,10 @@ def explain(
     Shows what an image classifier looked at: one call for a network and an image.
 
     The maps are those of `LayerGradCamPlusPlus`, `LayerSmoothGradCamPlusPlus` and, for Grad-CAM, of
-    `captum.attr.LayerGradCam`, after the papers' ReLU: for one class and layer the same bits as those of `attribute`
-    with `return_statistics=True`, for several as those of `attribute_targets`. The model must be in evaluation mode
-    (`model.eval()`), and is left as it was. For many images see `captum_sgcampp.dataset.attribute_dataset`; for clips,
-    volumes and signals the command `captum-sgcampp explain`.
+    `captum.attr.LayerGradCam`, after the papers' ReLU: for one class and layer the same bits as those of `attribute`,
+    for several as those of `attribute_targets`. The model must be in evaluation mode (`model.eval()`), and is left as
+    it was. For many images see `captum_sgcampp.dataset.attribute_dataset`; for clips, volumes and signals the command
+    `captum-sgcampp explain`.
 
     Args:
 
@@ -62,8 +62,9 @@ def explain(
                     as `"resnet50"`. What a network does not tell is assumed, and the explanation says what.
                     Default: None, the network that comes with the package and knows eight shapes
         image (path, PIL.Image, numpy.ndarray or Tensor, optional): Arrays are (H, W, 3) or (H, W), tensors (3, H, W),
-                    with integers from 0 to 255 or floats from 0 to 1. A float tensor (1, C, H, W), or one that leaves
-                    [0, 1], is taken as the model's input as it is.
+                    with integers from 0 to 255 or floats from 0 to 1. Gray of 16 bits is scaled to 8, and a note tells
+                    how, as in `read_image`. A float tensor (1, C, H, W), or one that leaves [0, 1], is taken as the
+                    model's input as it is.
                     Default: None, a scene of shapes for the network that comes with the package
         target (str, int or sequence of them, optional): The classes to explain: names, indices, `"top"`, or `"top:2"`
                     for the two most probable ones.

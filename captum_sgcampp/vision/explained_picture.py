@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,18 +13,20 @@ from torch import Tensor, nn
 from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
 from captum_sgcampp.functional.selection import box_to_neurons
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.explanation import ExplainedMap, Explanation, TopClass
-from captum_sgcampp.vision.explanations import (
+from captum_sgcampp.vision.explained_classes import (
     Subject,
     classified,
     explained,
     subjects_among,
     whole_number,
 )
+from captum_sgcampp.vision.explanation import ExplainedMap, Explanation, TopClass
 from captum_sgcampp.vision.layer_choice import ChosenLayer, fitting_layer, named_layer
 from captum_sgcampp.vision.methods import Noise, Selection, is_smooth
 from captum_sgcampp.vision.places import Place, box_in_crop
 from captum_sgcampp.vision.suited_layers import suited_layers
+from captum_sgcampp.vision.trust import advice
+from captum_sgcampp.vision.wide_gray import scaling_of
 
 MOST_NAMED = 5  # of the most probable classes
 
@@ -83,21 +85,13 @@ def explained_picture(
     inputs, probabilities = classified(classifier, picture, device)
     subjects = subjects_among(classifier, name, picture, request.targets, inputs, probabilities)
     place, notes = _place(classifier, name, picture, request)
+    notes += [f"{name}: {scaling}" for scaling in [scaling_of(picture)] if scaling]
     layers, reasons = _layers(classifier.model, subjects[0], request)
     placed = request if place is None else replace(request, box=place.box)
     selections, told = _selections(classifier.model, layers, subjects, placed)
     for line in (*(f"layer: {reason}" for reason in reasons), *notes, *told):
         tell(line)
-    found = {
-        method: explained(classifier.model, layers, method, subjects, request.noise, selections)
-        for method in request.methods
-    }
-    maps = tuple(
-        ExplainedMap(target, classifier.classes[target], method, layer.name, *found[method][target, layer.name])
-        for target in (subject.target for subject in subjects)
-        for layer in layers
-        for method in request.methods
-    )
+    maps = _maps(classifier, layers, subjects, request, selections)
     return Explanation(
         classifier=classifier,
         subjects=tuple(subjects),
@@ -109,6 +103,27 @@ def explained_picture(
         noise=request.noise,
         place=place,
         restriction=request.restriction(),
+        advice=tuple(advice(classifier.model, inputs, maps)),
+    )
+
+
+def _maps(
+    classifier: Classifier,
+    layers: Sequence[ChosenLayer],
+    subjects: Sequence[Subject],
+    request: Request,
+    selections: Mapping[tuple[int, str], Selection],
+) -> tuple[ExplainedMap, ...]:
+    """By class, layer and method."""
+    found = {
+        method: explained(classifier.model, layers, method, subjects, request.noise, selections)
+        for method in request.methods
+    }
+    return tuple(
+        ExplainedMap(target, classifier.classes[target], method, layer.name, *found[method][target, layer.name])
+        for target in (subject.target for subject in subjects)
+        for layer in layers
+        for method in request.methods
     )
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
 from captum_sgcampp.names import printable
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.explanations import Explained, Results, Subject
+from captum_sgcampp.vision.explained_classes import Explained, Results, Subject
 from captum_sgcampp.vision.layer_choice import ChosenLayer
 from captum_sgcampp.vision.methods import METHODS, Noise
 from captum_sgcampp.vision.pictures import picture_figure, png_of, save_picture
@@ -94,6 +94,7 @@ class Explanation:
         noise: of the smooth methods.
         place: what the maps are restricted to.
         restriction: the same, and the feature maps, for the manifest.
+        advice: how far to trust the maps, in sentences, where something speaks against them.
 
     Examples::
 
@@ -117,6 +118,7 @@ class Explanation:
     noise: Noise
     place: Place | None
     restriction: Mapping[str, Any]
+    advice: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -195,7 +197,7 @@ class Explanation:
                 f"folder: expected one without an explanation, found {there[0]!r} in {os.fspath(place)!r}; choose "
                 "another, or overwrite=True"
             )
-        maps = MapFolder(place, self.classifier, self.noise, {**self.restriction, "notes": list(self.notes)})
+        maps = MapFolder(place, self.classifier, self.noise, {**self.restriction, "notes": [*self.notes, *self.advice]})
         for subject in self.subjects:
             maps.add(subject, self.results(subject))
         save_picture(place / PICTURE, self.figure())
@@ -218,7 +220,7 @@ class Explanation:
         classes = ", ".join(f"{one.name} {one.probability:.3f}" for one in self.top)
         lines = [f"Explanation of {self.name} by {self.classifier.name}", f"most probable: {classes}"]
         lines += [f"layer: {reason}" for reason in self.reasons] + list(self.notes)
-        lines += [line for subject in self.subjects for line in self.lines(subject)]
+        lines += [line for subject in self.subjects for line in self.lines(subject)] + list(self.advice)
         return "\n".join(printable(line) for line in lines)
 
     def _repr_html_(self) -> str:

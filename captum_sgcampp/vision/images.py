@@ -12,9 +12,8 @@ import stat
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO
 
-import numpy as np
 from PIL import ExifTags, Image, ImageOps
 from PIL.BmpImagePlugin import DibImageFile
 from PIL.ImageFile import ImageFile
@@ -23,6 +22,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, functional
 
 from captum_sgcampp.checks import check_count
+from captum_sgcampp.vision.wide_gray import SCALED, is_wide_gray, scaling_of, tiff_tags, wide_gray_as_rgb
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -38,8 +38,7 @@ FORMATS = (
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm", ".pgm")
 
-TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_TILE_WIDTH, TIFF_TILE_LENGTH, TIFF_SAMPLE_FORMAT = 258, 262, 322, 323, 339
-TIFF_WHITE_IS_ZERO, TIFF_UNSIGNED = 0, (1,)
+TIFF_TILE_WIDTH, TIFF_TILE_LENGTH = 322, 323
 
 
 class ImageError(ValueError):
@@ -50,8 +49,9 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     """Reads the first image of a file in one of `FORMATS`, whatever its colors.
 
     - It is turned upright by its EXIF orientation. Transparency is put on white.
-    - Gray of 12 or 16 bits is scaled so that the format's white becomes 255. Gray of 32 bits, which has no agreed
-      white, is stretched from its smallest finite value to its largest. NaN and images of one value become 0.
+    - Gray of 16 bits is scaled from 0 to the white that the format tells, or else to the largest number of 8, 10, 12,
+      14 or 16 bits, the fewest that hold all values (X-rays have 12). Gray of 32 bits, which has no agreed white, is
+      stretched from its smallest finite value to its largest. `wide_gray.scaling_of` tells the limits of a picture.
     - Colors of 16 bits keep their upper 8, and color profiles are ignored: classifiers are trained on such pixels.
 
     Args:
@@ -59,7 +59,7 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         max_pixels: the most pixels (width times height), checked before any is decoded.
 
     Returns:
-        The image in mode `RGB`, without metadata.
+        The image in mode `RGB`, without the file's metadata.
 
     Raises:
         OSError: no file that can be opened.
@@ -94,14 +94,17 @@ def decode_image(stream: IO[bytes], name: str, *, max_pixels: int = MAX_PIXELS) 
             _check_size(name, size, max_pixels)
         _scale_transparent_sample(image)
         image.load()
-        rgb = _to_rgb(image)
+        rgb = as_rgb(image)
     except ImageError:
         raise
     except Exception as error:  # decoders raise anything on damage, up to MemoryError
         _raise_if_of_the_system(error)
         found = f"one that cannot be read ({_reason(error)})"
         raise ImageError(f"{name}: expected a complete {image.format} image, found {found}") from error
+    scaling = scaling_of(rgb) if is_wide_gray(image) else ""
     _turn_upright(rgb, image)
+    if scaling:
+        rgb.info = {SCALED: scaling}
     return rgb
 
 
@@ -171,7 +174,7 @@ def resizable_rgb(image: Image.Image, resize: int, crop: int) -> Image.Image:
         raise ValueError(f"crop: expected at most resize ({resize}), found {crop}")
     _check_resized(image.size, resize)
     try:
-        return _to_rgb(image)
+        return as_rgb(image)
     except Exception as error:  # Pillow raises anything on odd modes
         found = f"mode {image.mode} ({_reason(error)})"
         raise ImageError(f"image: expected colors that can be converted to RGB, found {found}") from error
@@ -198,7 +201,8 @@ def _check_regular_file(path: str | os.PathLike[str]) -> None:
     """A file that can be opened without waiting and read from any place."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "expected an image file, found a directory", os.fspath(path))
+        found = "expected an image file, found a directory (captum-sgcampp attribute explains all images in it)"
+        raise IsADirectoryError(errno.EISDIR, found, os.fspath(path))
     if not stat.S_ISREG(mode):
         raise ImageError(f"{os.fspath(path)!r}: expected an image file, found a pipe, a socket or a device")
 
@@ -309,13 +313,8 @@ def _size_inside(stream: IO[bytes], offset: int) -> tuple[int, int]:
 def _sizes_before_decoding(image: ImageFile) -> Iterator[tuple[int, int]]:
     """The image's size, and that of a TIFF's tiles: the decoder takes memory for a whole tile."""
     yield image.size
-    tags = _tiff_tags(image)
+    tags = tiff_tags(image)
     yield tags.get(TIFF_TILE_WIDTH, 0), tags.get(TIFF_TILE_LENGTH, 0)
-
-
-def _tiff_tags(image: Image.Image) -> Any:
-    """The tags of a TIFF by number; none for other formats."""
-    return getattr(image, "tag_v2", {})
 
 
 def _scale_transparent_sample(image: ImageFile) -> None:
@@ -339,10 +338,10 @@ def _turn_upright(rgb: Image.Image, image: ImageFile) -> None:
     rgb.getexif().clear()
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
     """The image in RGB, 8 bits per channel, transparency on white."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _gray_to_rgb(image)
+    if is_wide_gray(image):
+        return wide_gray_as_rgb(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
     straight = image.convert("LA") if image.mode == "La" else image  # Pillow has no direct way from La
@@ -350,42 +349,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     on_white = Image.new("RGB", image.size, "white")
     on_white.paste(rgba, mask=rgba)
     return on_white
-
-
-def _gray_to_rgb(image: Image.Image) -> Image.Image:
-    """Gray of more than 8 bits: Pillow's own conversion would cut off all above 255."""
-    tags = _tiff_tags(image)
-    values = np.asarray(image)
-    if image.mode == "I" and TIFF_BITS in tags and tags.get(TIFF_SAMPLE_FORMAT, TIFF_UNSIGNED) == TIFF_UNSIGNED:
-        values = values.view(np.uint32)  # Pillow keeps unsigned 32-bit samples in signed ones
-    gray = _stretch(values, *_black_and_white(image, values))
-    if tags.get(TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO:  # Pillow inverts up to 8 bits only
-        gray = 255 - gray
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        gray[values == transparent] = 255
-    return Image.fromarray(gray).convert("RGB")
-
-
-def _black_and_white(image: Image.Image, values: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """The values that become 0 and 255."""
-    if image.mode.startswith("I;16"):
-        return 0, 2 ** _tiff_tags(image).get(TIFF_BITS, (16,))[0] - 1
-    if image.mode == "I" and image.format in ("PNG", "PPM"):  # these hold 16 bits at most
-        return 0, 65535
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        raise ValueError("expected some finite values, found only NaN and infinity")
-    return float(finite.min()), float(finite.max())
-
-
-def _stretch(values: np.ndarray[Any, Any], black: float, white: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """From black (0) to white (255), rounded to the nearest."""
-    gray = np.zeros(values.shape, np.uint8)
-    if white > black:
-        pieces = 1 + values.size // 1_000_000  # float64 takes 8 bytes per pixel
-        parts, levels = np.array_split(values.ravel(), pieces), np.array_split(gray.ravel(), pieces)
-        for part, level in zip(parts, levels, strict=True):
-            unit = np.clip((part.astype(np.float64) - black) / (white - black), 0, 1)
-            level[:] = np.rint(255 * np.nan_to_num(unit))
-    return gray

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -198,19 +198,19 @@ def _because(one: ListedLayer, reason: str) -> ChosenLayer:
     return replace(one.layer, reason=f"{reason}, here {one.feature_maps} of {one.size[0]} x {one.size[1]}")
 
 
-def layers_with_exact_closed_form(model: nn.Module, example: Tensor, layers: Sequence[ListedLayer]) -> list[str]:
+def layers_with_exact_closed_form(model: nn.Module, example: Tensor, layers: Mapping[str, nn.Module]) -> list[str]:
     """The names of those after which the network is known to be piecewise linear: there Grad-CAM++ needs no exact
     derivatives.
 
     Args:
         model: a module, run once with gradients.
         example: one input.
-        layers: of it.
+        layers: modules of it, by name.
     """
     edges: dict[str, GradientEdge] = {}
     with ExitStack() as hooks, torch.enable_grad():
-        for one in layers:
-            hooks.enter_context(one.module.register_forward_hook(_edge_keeper(edges, one.layer.name)))
+        for name, module in layers.items():
+            hooks.enter_context(module.register_forward_hook(_edge_keeper(edges, name)))
         scores = model(example.detach().clone().requires_grad_().clone()).sum()
     return [name for name, edge in edges.items() if scores.requires_grad and Graph(scores, edge).is_piecewise_linear()]
 

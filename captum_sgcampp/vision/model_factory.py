@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import nn
 
+from captum_sgcampp.vision.any_classifier import described, with_classes
 from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, load_classifier
-from captum_sgcampp.vision.images import classifier_input, shown_crop
+
+_OWN = "a Classifier brings a preprocessing and a model of its own (see How to, your own network)"
 
 
 def chosen_classifier(model: str | None = None, weights: Path | None = None, factory: str | None = None) -> Classifier:
@@ -36,7 +40,8 @@ def chosen_classifier(model: str | None = None, weights: Path | None = None, fac
 def classifier_from_factory(text: str) -> Classifier:
     """The classifier of the option `--model-factory WHERE:FUNCTION[=ARGUMENT]`, in evaluation mode.
 
-    The function returns a module of inputs `(N, 3, 224, 224)`, normalized as for ImageNet, or a `Classifier`.
+    The function returns a `Classifier`; or a module, which gets the preprocessing and the classes that `explain` would
+    give it: timm's for networks of timm, else ImageNet's. The classifier's `notes` tell them.
     """
     made = _made(text)
     if isinstance(made, Classifier):
@@ -44,25 +49,25 @@ def classifier_from_factory(text: str) -> Classifier:
         return made
     if not isinstance(made, nn.Module):
         raise TypeError(f"--model-factory: expected a torch.nn.Module or a Classifier, found {type(made).__name__}")
-    count = _class_count(made.eval())
     function, _, argument = text.rpartition(":")[2].partition("=")
-    name = argument or function
-    classes = [f"class {k}" for k in range(count)]
-    return Classifier(name, made, classes, classifier_input, shown_crop, independent=False)
+    return replace(_of_module(made.eval()), name=argument or function)
 
 
-def _class_count(model: nn.Module) -> int:
+def _of_module(model: nn.Module) -> Classifier:
+    classifier, notes = described(model)
     try:
+        inputs = classifier.prepare(Image.new("RGB", (256, 256), "gray"))
         with torch.no_grad():
-            logits = model(torch.zeros(1, 3, 224, 224))
+            logits = classifier.model(inputs)
     except Exception as error:  # whatever the user's code raises
         raise ValueError(
-            f"--model-factory: expected a model of inputs (N, 3, 224, 224), found {_reason(error)}"
+            f"--model-factory: expected a network that takes RGB pictures, found {_reason(error)}; {_OWN}"
         ) from error
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ValueError(f"--model-factory: expected a model that gives logits (N, classes), found {found}")
-    return logits.shape[1]
+        raise ValueError(f"--model-factory: expected a model that gives logits (N, classes), found {found}; {_OWN}")
+    named = with_classes(classifier, inputs)
+    return replace(named.classifier, notes=(*notes, *named.notes))
 
 
 def _reason(error: Exception) -> str:

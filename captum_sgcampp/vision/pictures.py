@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from captum_sgcampp.storage.atomic import written_whole
-from captum_sgcampp.vision.explanations import Maps, Subject
+from captum_sgcampp.vision.explained_classes import Maps, Subject
 from captum_sgcampp.vision.places import Place
 from captum_sgcampp.visualization import compare_maps, draw_box, draw_color_bar, draw_outline
 
@@ -38,7 +38,7 @@ def picture_figure(
         note: a line in the title of every map.
     """
     titled = [{"\n".join([*key, *([note] if note else [])]): maps for key, maps in row.items()} for row in rows]
-    titles = [f"{_shortened(s.name)}\n{_shortened(s.label)}" for s in subjects]
+    titles = [f"{shortened(s.name)}\n{shortened(s.label)}" for s in subjects]
     figure = compare_maps([s.shown for s in subjects], titled, titles, cmap=cmap)
     panels = len(figure.axes) // len(rows)
     for number, (place, row) in enumerate(zip(places, rows, strict=False)):
@@ -79,6 +79,6 @@ def _outline(axes: Sequence[Axes], place: Place, row: Maps, shown: Image.Image) 
         draw_outline(axis, mask, size)
 
 
-def _shortened(text: str) -> str:
-    """At most as long as a panel is wide."""
+def shortened(text: str) -> str:
+    """A name, at most as long as a panel is wide."""
     return text if len(text) <= TITLE_LENGTH else f"{text[: TITLE_LENGTH // 2]}...{text[-TITLE_LENGTH // 2 + 3 :]}"

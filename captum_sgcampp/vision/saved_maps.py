@@ -15,7 +15,7 @@ import torch
 from captum_sgcampp._version import __version__
 from captum_sgcampp.storage.atomic import written_whole
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.explanations import Results, Subject
+from captum_sgcampp.vision.explained_classes import Results, Subject
 from captum_sgcampp.vision.identity import weights_digest
 from captum_sgcampp.vision.methods import Noise
 from captum_sgcampp.vision.recording_pictures import save_nifti

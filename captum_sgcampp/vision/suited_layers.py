@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from captum_sgcampp.attr.grad_cam_plus_plus import LayerGradCamPlusPlus
 from captum_sgcampp.attr.smooth_grad_cam_plus_plus import LayerSmoothGradCamPlusPlus
 from captum_sgcampp.model.layout_checks import ReshapeTransform
-from captum_sgcampp.vision.explanations import Subject
+from captum_sgcampp.vision.explained_classes import Subject
 from captum_sgcampp.vision.layer_choice import ChosenLayer, chosen_layer, inner_layer, named_layer
 
 

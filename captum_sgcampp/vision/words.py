@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
 
 # An effective sample size below this is hardly more than one sample.
 FEW_SAMPLES = 2
+MANY_POLES = 0.1  # of the weight
 
 
 def of_statistics(statistics: SamplingStatistics) -> str:
@@ -34,6 +36,32 @@ def one_sample_decides(statistics: SamplingStatistics) -> bool:
     count = int(statistics.nt_samples)
     # Two samples of equal weight count as two.
     return count > 1 and statistics.effective_sample_size.item() < min(FEW_SAMPLES, 0.75 * count)
+
+
+def advice_on(statistics: SamplingStatistics) -> Iterator[str]:
+    """What follows where one sample or poles decide the map.
+
+    Args:
+        statistics: of one example.
+    """
+    if one_sample_decides(statistics):
+        yield "One noisy sample decides the map: lower the noise level."
+    if statistics.pole_weight_share.item() > MANY_POLES:
+        yield "Poles of alpha decide much of the map: choose a layer after a ReLU, or the two-sided method."
+
+
+def on_closed_form(exact_layers: Sequence[str] = ()) -> str:
+    """What follows where the network after the layer is not known to be piecewise linear.
+
+    Args:
+        exact_layers: the names of those after which it is, the deepest last, as far as they are known.
+    """
+    instead = f"Choose {exact_layers[-1]}, or in" if exact_layers else "In"
+    return (
+        "After this layer the network is not piecewise linear (GELU, SiLU, attention, normalization or something "
+        f"unknown), so the closed form of Grad-CAM++ is off here. {instead} Python take derivatives='exact'; "
+        "closed_form_error tells how far off it is. Grad-CAM needs no closed form."
+    )
 
 
 def of_zeros(has_negative: bool, both_signs: bool) -> str:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from _asserts import left_as_it_was, refused
 from calls import METHODS, seeded
-from networks import ConvNet, TwoInputs, images
+from networks import ConvNet, PooledNet, TwoInputs, images
 from torch import Tensor, nn
 
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus, Softmax
@@ -78,6 +78,55 @@ TARGETS: list[tuple[Any, Any]] = [
 @pytest.mark.parametrize("target, error", TARGETS, ids=range(len(TARGETS)))
 def test_target(method: Any, target: Any, error: Any) -> None:
     refused(method, error, "target", target=target)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("target", [[1, 3], torch.tensor([1, 3])])
+def test_several_classes_of_one_image_are_sent_to_attribute_targets(method: Any, target: Any) -> None:
+    model = ConvNet()
+    with pytest.raises(ValueError, match=r"^target: expected one .*; attribute_targets explains several classes"):
+        method(model, model.relu1).attribute(images(1), target)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("network", [lambda: ConvNet(channels=3), PooledNet, lambda: BatchNormed(), lambda: Whole()])
+def test_an_image_without_a_batch_dimension_is_named(method: Any, network: Any) -> None:
+    model = network()
+    layer, image = next(module for module in model.modules() if isinstance(module, nn.Conv2d)), torch.rand(3, 8, 8)
+    with left_as_it_was(model), pytest.raises(ValueError) as error:
+        method(model, layer).attribute(image, 1)
+    expected = "inputs: expected a batch of images (N, C, H, W), found (3, 8, 8); inputs[None] is a batch of one"
+    assert str(error.value) == expected and error.value.__cause__ is not None
+
+
+class BatchNormed(nn.Sequential):
+    """Refuses what has not four dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+        self.eval()
+
+
+class Whole(nn.Module):
+    """Runs without a batch dimension, and gives one row for the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv(x).relu().mean((-2, -1)))
+
+
+def test_errors_of_other_inputs_are_left_as_they_are() -> None:
+    """A batch of three images of the wrong size, and three signals."""
+    model = ConvNet(channels=3)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        LayerGradCamPlusPlus(model, model.conv1).attribute(torch.rand(3, 3, 4, 4), 1)
+    signals = ConvNet(dims=1, channels=3)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        LayerGradCamPlusPlus(signals, signals.conv1).attribute(torch.rand(3, 3, 4), 1)
 
 
 SAMPLING: list[tuple[str, dict[str, Any], Any]] = [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torchvision
 
 import captum_sgcampp
 
@@ -29,6 +30,14 @@ PACKAGE = Path(captum_sgcampp.__file__).parent
 def test_a_command_must_be_named(command: Any, arguments: list[str], message: str) -> None:
     status, _, err = command(*arguments)
     assert status == 2 and message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["explain", "attribute", "evaluate"])
+def test_the_names_of_networks_are_printed_on_request_and_nothing_else_is_asked_for(command: Any, name: str) -> None:
+    status, out, err = command(name, "--list-models")
+    names = out.splitlines()
+    assert (status, err) == (0, "") and names[0] == "shapes" and {"resnet50", "vit_b_16"} <= set(names)
+    assert names[1:] == torchvision.models.list_models(module=torchvision.models)
 
 
 @pytest.mark.slow

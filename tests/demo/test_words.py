@@ -14,8 +14,8 @@ from captum_sgcampp.demo.networks import Networks
 from captum_sgcampp.demo.settings import Settings
 from captum_sgcampp.demo.visitor import Visitor
 from captum_sgcampp.demo.words import sentences
-from captum_sgcampp.vision.explanations import Subject
-from captum_sgcampp.vision.explanations import explained as command_explained
+from captum_sgcampp.vision.explained_classes import Subject
+from captum_sgcampp.vision.explained_classes import explained as command_explained
 from captum_sgcampp.vision.methods import Noise
 
 

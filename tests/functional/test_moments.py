@@ -39,6 +39,36 @@ def test_moments_of_chunks_are_the_weighted_means_of_all_copies(dtype: torch.dty
         assert torch.allclose(sums.effective_sample_size().double(), size_wanted, rtol=1e-4)
 
 
+@pytest.mark.parametrize("parts", [[25], [4, 20, 1], [1] * 25])
+@pytest.mark.parametrize("shape", [(6, 7, 9), (5, 3), (4, 8, 8), (2, 3, 4, 5)])
+def test_groups_leave_the_bits_of_the_mean(parts: list[int], shape: tuple[int, ...]) -> None:
+    """Statistics are asked for with groups: the map must not depend on whether they are."""
+    generator = seeded()
+    score, gradient = 9 * torch.randn(3, 25, generator=generator), torch.randn(3, 25, *shape, generator=generator)
+    plain, grouped, start = MomentSums(3), MomentSums(3, groups=10), 0
+    for part in parts:
+        rows = slice(start, start := start + part)
+        for sums in (plain, grouped):
+            sums.add(exp_derivatives(score[:, rows].flatten(), gradient[:, rows].flatten(0, 1)))
+    assert all(torch.equal(*same) for same in zip(plain.mean(), grouped.mean(), strict=True))
+
+
+def test_sums_of_the_first_groups_are_those_of_a_call_with_so_many() -> None:
+    generator = seeded()
+    derivatives = exp_derivatives(torch.randn(6, generator=generator), torch.randn(6, 2, 4, generator=generator))
+    activation = torch.rand(2, 2, 4, generator=generator)
+    for groups in (1, 3):
+        wide, narrow = MomentSums(2, groups=10), MomentSums(2, groups=groups)
+        some = Derivatives(*(part.unflatten(0, (2, 3))[:, :groups].flatten(0, 1) for part in derivatives))
+        for sums in (wide, narrow):
+            sums.add(some)
+        found = wide.of_first_groups(groups)
+        assert found.copies.tolist() == [groups] * 2
+        assert all(torch.equal(*same) for same in zip(found.mean(), narrow.mean(), strict=True))
+        errors = [standard_error(activation, sums) for sums in (found, narrow)]
+        assert torch.equal(*errors) if groups > 1 else all(error.isnan().all() for error in errors)
+
+
 def test_the_first_rows_of_each_example_can_be_skipped() -> None:
     generator = seeded()
     score, gradient = torch.randn(6, generator=generator), torch.randn(6, 2, 4, generator=generator)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib import import_module
@@ -17,6 +18,9 @@ from urllib.parse import unquote
 import pytest
 import torch
 
+from captum_sgcampp.commands.main import main
+from captum_sgcampp.dataset.columns import TYPES
+
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIALS = ROOT / "tutorials"
 DOCUMENTATION = ROOT / ".github" / "documentation"
@@ -24,6 +28,7 @@ PAGES = [
     *(TUTORIALS / f"{name}.md" for name in ("start", "method", "coming_from", "troubleshooting")),
     *sorted((TUTORIALS / "how_to").glob("*.md")),
 ]
+OWN_NETWORK = TUTORIALS / "how_to" / "own_network.md"  # has a file and a command between its examples
 REPOSITORY = "https://host.invalid/owner/repository/blob/main"
 
 
@@ -64,7 +69,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if python_blocks(page) and page != OWN_NETWORK], ids=lambda page: page.stem
+)
 def test_examples_of_a_page_run_one_after_the_other(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,8 +85,37 @@ def test_examples_of_a_page_run_one_after_the_other(
         exec(compile(code, page.name, "exec"), names)
 
 
+@pytest.mark.slow
+def test_the_page_on_ones_own_network_runs_with_its_file_and_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    names: dict[str, Any] = {"__name__": "example"}
+    blocks = re.compile(r"^```(python|bash)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    for language, code in blocks.findall(OWN_NETWORK.read_text()):
+        capsys.readouterr()
+        if name := re.match(r"# (\w+\.py)\n", code):
+            Path(name[1]).write_text(code)
+        elif language == "bash":
+            assert main(shlex.split(code)[1:]) == 0
+        else:
+            exec(compile(code, OWN_NETWORK.name, "exec"), names)
+        promised = re.findall(r"^print\(.*\)  # ([([\d][^:\n]*)", code, re.MULTILINE)
+        printed = capsys.readouterr().out.replace("torch.Size([", "(").replace("])", ")").splitlines()
+        assert [one for one in promised if one not in printed] == []
+    assert "4095 white" in names["row"]["note"] and names["row"]["target_name"] == "nodule"
+    sys.modules.pop("lungs", None)
+
+
+def test_the_page_on_ones_own_network_has_every_column_of_a_run() -> None:
+    cells = "".join(re.findall(r"^\| (`.*?) \|", OWN_NETWORK.read_text(), re.MULTILINE))
+    assert set(re.findall(r"`(\w+)`", cells)) == set(TYPES)
+
+
 def test_every_kind_of_network_has_a_page_with_an_example() -> None:
-    wanted = {"README", "torchvision", "timm", "hugging_face", "clip", "detection", "segmentation", "video", "signals"}
+    wanted = {"README", "own_network", "torchvision", "timm", "hugging_face", "clip"}
+    wanted |= {"detection", "segmentation", "video", "signals"}
     assert {page.stem for page in PAGES if page.parent.name == "how_to" and python_blocks(page)} == wanted
 
 

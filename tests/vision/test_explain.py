@@ -62,8 +62,8 @@ def test_the_maps_are_those_of_the_classes_bit_for_bit(dtype: torch.dtype) -> No
     inputs = TO_TENSOR(picture())[None].to(dtype)
     assert torch.equal(found.inputs, inputs) and found.inputs.dtype == dtype
     plain = LayerGradCamPlusPlus(model, model.relu1).attribute(inputs, 2, relu_attributions=True)
-    smooth, _ = LayerSmoothGradCamPlusPlus(model, model.relu1).attribute(
-        inputs, 2, nt_samples=6, noise_level=0.2, generator=generator(3), **SMOOTH
+    smooth = LayerSmoothGradCamPlusPlus(model, model.relu1).attribute(
+        inputs, 2, nt_samples=6, noise_level=0.2, generator=generator(3), relu_attributions=True
     )
     assert torch.equal(found.map("grad-cam++").values, plain) and plain.any()
     assert torch.equal(found.map("smooth-grad-cam++").values, smooth) and smooth.any()
@@ -132,7 +132,10 @@ def test_a_network_of_torchvision_is_assumed_to_take_imagenet(tiny_resnet: nn.Mo
     assert torch.equal(found.inputs, classifier_input(picture((80, 60)))) and found.subjects[0].target == 281
     assert [layer.name for layer in found.layers] == ["layer4"] and "512 of 7 x 7" in found.layers[0].reason
     text = repr(found)
-    assert "preprocessing: assumed to be that of ImageNet (shorter side 256" in text and "`transform`" in text
+    assert (
+        "preprocessing: assumed to be ImageNet's, as this network does not tell: resized to 256, cropped to 224 x 224, "
+        "normalized with ImageNet's mean and standard deviation; give yours as `transform`, or in a Classifier"
+    ) in text
     assert "classes: assumed to be those of ImageNet" in text and "layer: layer4 (the deepest layer with maps" in text
 
 
@@ -140,7 +143,10 @@ def test_weights_tell_preprocessing_and_classes(tiny_resnet: nn.Module) -> None:
     weights = torchvision.models.ResNet50_Weights.IMAGENET1K_V2
     found = explain(tiny_resnet, picture((80, 60)), "top:2", weights=weights, method="grad-cam", layer="layer4")
     assert torch.equal(found.inputs[0], weights.transforms()(picture((80, 60))))
-    assert found.notes == ("preprocessing: that of ResNet50_Weights.IMAGENET1K_V2",)
+    assert found.notes == (
+        "preprocessing: that of ResNet50_Weights.IMAGENET1K_V2: resized to 232, cropped to 224 x 224, normalized with "
+        "ImageNet's mean and standard deviation",
+    )
     assert found.classifier.classes == weights.meta["categories"] and len(found.subjects) == 2
     assert [one.target for one in found.top[:2]] == [subject.target for subject in found.subjects]
     assert found.image.size == (224, 224)
@@ -152,7 +158,7 @@ def test_at_the_last_layer_of_a_pooled_network_an_inner_one_is_shown_too() -> No
     assert "Smooth Grad-CAM++ equals Grad-CAM++ there" in found.reasons[1] and "features.1 is shown" in found.reasons[1]
     assert len(found.figure().axes) == 2 * 4 + 1  # a row for each layer, and the color bar
     assert found.subjects[0].label.startswith("class ")
-    assert "classes: numbers; `classes` gives them names" in found.notes
+    assert "classes: numbers; `classes` or a Classifier names them" in found.notes
 
 
 @pytest.mark.slow
@@ -162,7 +168,8 @@ def test_timm_tells_its_own_preprocessing() -> None:
     found = explain(model, picture((90, 70)), method="grad-cam", layer="layer4")
     config = timm.data.resolve_model_data_config(model)
     assert torch.equal(found.inputs[0], timm.data.create_transform(**config)(picture((90, 70))))
-    assert found.classifier.name == "resnet10t" and "preprocessing: timm's for this network" in found.notes
+    assert found.classifier.name == "resnet10t"
+    assert any(note.startswith("preprocessing: timm's for this network: resized to ") for note in found.notes)
     mine = explain(model, picture((90, 70)), method="grad-cam", layer="layer4", transform=TO_TENSOR)
     assert torch.equal(mine.inputs[0], TO_TENSOR(picture((90, 70))))
     assert [note for note in mine.notes if "preprocessing" in note] == ["preprocessing: yours (`transform`)"]
@@ -221,6 +228,19 @@ def test_gray_images_are_pictures() -> None:
     expected = TO_TENSOR(Image.fromarray(gray).convert("RGB"))[None]
     for image in (gray, gray[..., None], torch.tensor(gray), torch.tensor(gray)[None], Image.fromarray(gray)):
         assert torch.equal(small(image=image).inputs, expected)
+
+
+def test_gray_of_16_bits_is_neither_black_nor_white_and_a_note_tells_how_it_was_scaled(tmp_path: Path) -> None:
+    wide = np.random.default_rng(0).integers(0, 4096, (8, 8), dtype=np.uint16)
+    Image.fromarray(wide).save(tmp_path / "ray.png")
+    Image.fromarray(wide).save(tmp_path / "ray.tif")
+    expected = TO_TENSOR(Image.fromarray(np.rint(wide * (255 / 4095)).astype(np.uint8)).convert("RGB"))[None]
+    files = [tmp_path / "ray.png", tmp_path / "ray.tif", Image.open(tmp_path / "ray.png")]
+    for image in (*files, Image.fromarray(wide), wide, wide[..., None], torch.tensor(wide)[None]):
+        found = small(image=image)
+        assert torch.equal(found.inputs, expected)
+        assert any("0 became black and 4095 white" in note for note in found.notes)
+    assert not any("became black" in note for note in small().notes)
 
 
 NORMALIZE = transforms.Normalize((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
@@ -352,7 +372,7 @@ class NoScores(nn.Module):
 
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"model": 3}, TypeError, "model: expected a torch.nn.Module, a name or a Classifier, found int"),
-    ({"model": "resnet999"}, ValueError, "model: expected 'shapes' or one of torchvision's .*did you mean"),
+    ({"model": "resnet999"}, ValueError, "model: expected 'shapes' or a classifier of torchvision.*did you mean"),
     ({"model": ConvNet(channels=3).train()}, ValueError, "model: expected one in evaluation mode, .*model.eval"),
     ({"model": NoScores().eval(), "classes": None}, ValueError, r"model: expected scores \(N, classes\), found shape"),
     ({"model": ConvNet(channels=3), "transform": None}, ValueError, "image: expected an input that the model takes, f"),
@@ -408,7 +428,13 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
         r"image: expected a path, .*found ndarray of uint8 and shape",
     ),
     ({"image": np.full((8, 8), 255.0)}, ValueError, "image: expected a path, .*floats from 0 to 1.* from 255 to 255"),
-    ({"image": np.full((8, 8), 4095, np.uint16)}, ValueError, "image: expected a path, .*uint16.* from 4095 to 4095"),
+    ({"image": np.full((8, 8), 4095, np.int32)}, ValueError, "image: expected a path, .*int32.* from 4095 to 4095"),
+    (
+        {"image": np.zeros((8, 8, 3), np.uint16)},
+        ValueError,
+        "image: expected a path, .*gray of uint16.*found ndarray of uint16 and shape",
+    ),
+    ({"image": "."}, IsADirectoryError, "image: expected an image file, found the folder '.'; .*sgcampp attribute`"),
     ({"image": torch.tensor([[float("nan")]])}, ValueError, "image: expected a path, .*found Tensor of float32"),
 ]
 

@@ -248,7 +248,7 @@ def test_the_closed_form_is_said_to_be_exact_where_it_is(inplace: bool) -> None:
     model = nn.Sequential(*front, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)).eval()
     example = images(1)
     listed = listed_layers(model, example)
-    exact = layers_with_exact_closed_form(model, example, listed)
+    exact = layers_with_exact_closed_form(model, example, {one.layer.name: one.module for one in listed})
     assert exact == ["3", "4", "5"]
     for one in listed:
         error = LayerGradCamPlusPlus(model, one.module).closed_form_error(example, 1)
@@ -259,4 +259,5 @@ def test_no_closed_form_is_exact_before_the_normalization_of_a_transformer() -> 
     vit = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=10).eval()
     nn.init.normal_(vit.heads.head.weight)
     example = torch.rand(1, 3, 32, 32)
-    assert not layers_with_exact_closed_form(vit, example, listed_layers(vit, example))
+    modules = {one.layer.name: one.module for one in listed_layers(vit, example)}
+    assert not layers_with_exact_closed_form(vit, example, modules)

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import ResNet18_Weights, squeezenet1_1
 
+from captum_sgcampp import explain
 from captum_sgcampp.vision.model_factory import chosen_classifier, classifier_from_factory
 
 CODE = """\
@@ -34,6 +35,13 @@ def broken():
 
 def small():
     return nn.Linear(5, 5)
+
+def gray():
+    return nn.Sequential(nn.Conv2d(1, 2, 9), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+def timms():
+    import timm
+    return timm.create_model("resnet10t", pretrained=False)
 
 def pixels():
     return nn.Conv2d(3, 2, 1)
@@ -61,6 +69,25 @@ def test_a_file_or_a_module_gives_a_classifier_of_imagenets_inputs(folder: Path,
     assert classifier.model[0].out_channels == 6
 
 
+@pytest.mark.slow
+def test_a_network_of_timm_gets_timms_own_preprocessing_as_in_explain(folder: Path) -> None:
+    timm = pytest.importorskip("timm")
+    classifier = classifier_from_factory("own_models.py:timms")
+    config = timm.data.resolve_model_data_config(classifier.model)
+    picture = Image.effect_noise((300, 260), 60).convert("RGB")
+    found = explain(classifier.model, picture, method="grad-cam", layer="layer4")
+    assert torch.equal(classifier.prepare(picture)[0], timm.data.create_transform(**config)(picture))
+    assert torch.equal(classifier.prepare(picture), found.inputs) and classifier.notes == found.notes
+    assert classifier.classes == found.classifier.classes and "timm's for this network" in classifier.notes[0]
+
+
+def test_what_was_assumed_of_a_module_is_told(folder: Path) -> None:
+    preprocessing, classes = classifier_from_factory("own_models.py:load").notes
+    assert "assumed to be ImageNet's" in preprocessing and "or in a Classifier" in preprocessing
+    assert classes == "classes: numbers; `classes` or a Classifier names them"
+    assert classifier_from_factory("own_models.py:whole").notes == ()
+
+
 def test_without_an_argument_the_functions_name_is_the_models(folder: Path) -> None:
     assert classifier_from_factory(f"{folder / 'own_models.py'}:load").name == "load"
 
@@ -81,7 +108,16 @@ def test_a_function_may_give_a_classifier_of_its_own(folder: Path) -> None:
         ("own_models.py:nothing", TypeError, "expected a torch.nn.Module or a Classifier, found int"),
         ("own_models.py:broken", ValueError, "expected a model from broken, found KeyError: 'weights'"),
         ("own_models.py:load=many", ValueError, "expected a model from load=many, found ValueError"),
-        ("own_models.py:small", ValueError, r"expected a model of inputs \(N, 3, 224, 224\), found RuntimeError"),
+        (
+            "own_models.py:small",
+            ValueError,
+            "expected a network that takes RGB pictures, found RuntimeError.*a Classifier",
+        ),
+        (
+            "own_models.py:gray",
+            ValueError,
+            "expected a network that takes RGB pictures, found .* of 1 channel,.*a Class",
+        ),
         ("own_models.py:pixels", ValueError, r"expected a model that gives logits \(N, classes\), found \(1, 2, 224"),
         ("wrong.py:load", ValueError, "expected a file that runs, found SyntaxError"),
     ],

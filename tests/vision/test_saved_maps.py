@@ -13,7 +13,7 @@ from PIL import Image
 
 from captum_sgcampp import __version__
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.explanations import Explained, Subject
+from captum_sgcampp.vision.explained_classes import Explained, Subject
 from captum_sgcampp.vision.identity import weights_digest
 from captum_sgcampp.vision.methods import Noise
 from captum_sgcampp.vision.saved_maps import MapFolder, file_name

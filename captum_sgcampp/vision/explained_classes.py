@@ -1,4 +1,4 @@
-"""Explanations of pictures: layers, methods, and the picture that shows them."""
+"""Classes of one picture or recording: which ones are meant, and their maps by each method at each layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from captum_sgcampp.vision.words import of_statistics, of_zeros
 
 # Maps (1, 1, h, w) by the method's title and the layer's name.
 Maps: TypeAlias = dict[tuple[str, str], Tensor]
-# Each class of a call holds its own sums of derivatives, 30 times the layer's size.
+# Each class of a call holds its own sums of derivatives, 33 times the layer's size.
 MOST_CLASSES = 8
 
 

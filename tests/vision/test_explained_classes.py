@@ -1,4 +1,4 @@
-"""Explanations of one picture: shared passes, honest notes, and no maps of NaN."""
+"""Classes of one picture: shared passes, honest notes, and no maps of NaN."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from captum_sgcampp import LayerGradCamPlusPlus, LayerSmoothGradCamPlusPlus
 from captum_sgcampp.attr.reshape_transforms import TokenGrid
 from captum_sgcampp.vision.classifiers import Classifier
-from captum_sgcampp.vision.explanations import (
+from captum_sgcampp.vision.explained_classes import (
     MOST_CLASSES,
     Subject,
     classified,

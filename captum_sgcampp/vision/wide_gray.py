@@ -1,0 +1,93 @@
+"""Gray of more than 8 bits, as of X-rays and microscopes, brought to 8 bits by one rule, which the picture tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from captum_sgcampp.names import printable
+
+# What detectors give. A file of 16 bits does not tell how many of them they used.
+DEPTHS = (8, 10, 12, 14, 16)
+MOST = 2**16 - 1
+SCALED = "captum_sgcampp.scaled"  # in a picture's `info`: what became black and white, in words
+
+TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 258, 262, 339
+TIFF_WHITE_IS_ZERO, TIFF_UNSIGNED = 0, (1,)
+DECLARED = "PPM", "JPEG2000"  # Pillow scales their values, so that the white which they tell is 65535
+
+
+def is_wide_gray(image: Image.Image) -> bool:
+    """Whether it is gray of 16 or 32 bits."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def scaling_of(picture: object) -> str:
+    """What became black and white in a picture that was gray of more than 8 bits, in words; empty for others."""
+    return printable(str(getattr(picture, "info", {}).get(SCALED, "")))
+
+
+def wide_gray_as_rgb(image: Image.Image) -> Image.Image:
+    """In RGB. Pillow's own conversion would make white of all above 255.
+
+    - Of 16 bits, 0 becomes black. White is what the format tells, and else the largest number of 8, 10, 12, 14 or 16
+      bits, the fewest that hold all values: an X-ray of 12 bits uses 4095 of 65535, and would be black.
+    - Of 32 bits, which have no agreed white, the smallest finite value becomes black and the largest white. NaN and
+      images of one value become black.
+
+    Raises:
+        ValueError: no finite value.
+    """
+    tags = tiff_tags(image)
+    values = np.asarray(image)
+    if image.mode == "I" and TIFF_BITS in tags and tags.get(TIFF_SAMPLE_FORMAT, TIFF_UNSIGNED) == TIFF_UNSIGNED:
+        values = values.view(np.uint32)  # Pillow keeps unsigned 32-bit samples in signed ones
+    black, white, reason = _black_and_white(image, values)
+    gray = _stretched(values, black, white)
+    if tags.get(TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO:  # Pillow inverts up to 8 bits only
+        gray, black, white = 255 - gray, white, black
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        gray[values == transparent] = 255
+    rgb = Image.fromarray(gray).convert("RGB")
+    rgb.info = {
+        SCALED: f"gray of more than 8 bits: {black:.9g} became black and {white:.9g} white ({reason}); give an image "
+        "of 8 bits for other limits"
+    }
+    return rgb
+
+
+def tiff_tags(image: Image.Image) -> Any:
+    """The tags of a TIFF by number; none for other formats."""
+    return getattr(image, "tag_v2", {})
+
+
+def _black_and_white(image: Image.Image, values: np.ndarray[Any, Any]) -> tuple[float, float, str]:
+    """The values that become 0 and 255, and why."""
+    declared = tiff_tags(image).get(TIFF_BITS, (16,))[0]
+    if image.mode.startswith("I;16") and declared < 16:
+        return 0, 2**declared - 1, "as the file tells"
+    if image.format in DECLARED:
+        return 0, MOST, "as the file tells"
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        largest = int(values.max())
+        bits = next(depth for depth in DEPTHS if largest < 2**depth)
+        return 0, 2**bits - 1, f"its values need {bits} bits"
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        raise ValueError("expected some finite values, found only NaN and infinity")
+    return float(finite.min()), float(finite.max()), "its smallest and largest value"
+
+
+def _stretched(values: np.ndarray[Any, Any], black: float, white: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """From black (0) to white (255), rounded to the nearest."""
+    gray = np.zeros(values.shape, np.uint8)
+    if white > black:
+        pieces = 1 + values.size // 1_000_000  # float64 takes 8 bytes per pixel
+        parts, levels = np.array_split(values.ravel(), pieces), np.array_split(gray.ravel(), pieces)
+        for part, level in zip(parts, levels, strict=True):
+            unit = np.clip((part.astype(np.float64) - black) / (white - black), 0, 1)
+            level[:] = np.rint(255 * np.nan_to_num(unit))
+    return gray

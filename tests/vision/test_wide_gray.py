@@ -1,0 +1,59 @@
+"""Gray of more than 8 bits: which values become black and white, and that the picture tells it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captum_sgcampp.vision.images import as_rgb, read_image
+from captum_sgcampp.vision.wide_gray import scaling_of
+
+
+def ramp(largest: int) -> np.ndarray[Any, Any]:
+    """Gray of 16 bits from 0 to the largest value."""
+    return np.linspace(0, largest, 60).round().astype(np.uint16).reshape(6, 10)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize(
+    "largest, bits", [(255, 8), (256, 10), (1023, 10), (3900, 12), (4095, 12), (4096, 14), (16384, 16), (65535, 16)]
+)
+def test_white_is_the_largest_number_of_the_fewest_bits(largest: int, bits: int, suffix: str, tmp_path: Path) -> None:
+    """A file of 16 bits with the 12 of a detector would otherwise be black."""
+    Image.fromarray(ramp(largest)).save(tmp_path / f"ray.{suffix}")
+    found = read_image(tmp_path / f"ray.{suffix}")
+    white = 2**bits - 1
+    np.testing.assert_array_equal(np.asarray(found)[..., 1], np.rint(ramp(largest) * (255 / white)))
+    assert f"0 became black and {white} white (its values need {bits} bits)" in scaling_of(found)
+
+
+def test_a_picture_in_memory_is_scaled_as_its_file() -> None:
+    """Also once it was resized, and no longer knows its file."""
+    stream = io.BytesIO()
+    Image.fromarray(ramp(3900)).save(stream, "png")
+    opened = Image.open(stream)
+    for image in (opened, Image.fromarray(ramp(3900)), opened.resize((10, 6), Image.Resampling.NEAREST)):
+        np.testing.assert_array_equal(np.asarray(as_rgb(image))[..., 0], np.rint(ramp(3900) * (255 / 4095)))
+
+
+def test_a_white_that_the_file_tells_is_taken(tmp_path: Path) -> None:
+    """Dark pictures stay dark: a PGM says how white its white is."""
+    (tmp_path / "dark.pgm").write_bytes(b"P5 2 1 4095\n" + np.array([0, 1000], ">u2").tobytes())
+    found = read_image(tmp_path / "dark.pgm")
+    assert np.asarray(found)[0, :, 0].tolist() == [0, 62] and "(as the file tells)" in scaling_of(found)
+
+
+def test_32_bits_go_from_the_smallest_to_the_largest_value(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[-1000.5, 0, 1000]], np.float32)).save(tmp_path / "units.tif")
+    told = scaling_of(read_image(tmp_path / "units.tif"))
+    assert "-1000.5 became black and 1000 white (its smallest and largest value)" in told
+
+
+def test_pictures_of_8_bits_tell_nothing(tmp_path: Path) -> None:
+    Image.fromarray(ramp(255).astype(np.uint8)).save(tmp_path / "gray.png")
+    assert scaling_of(read_image(tmp_path / "gray.png")) == "" and scaling_of(np.zeros(3)) == ""
