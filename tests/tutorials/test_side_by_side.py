@@ -66,6 +66,7 @@ def test_ours_equals_the_truth_in_float32_and_the_others_do_not(compare: ModuleT
     limit = 1e-4 if layer == "features.14" else 2e-2
     for entry, far in zip(compare.ENTRIES, found.of(compare.distance), strict=True):
         assert far < limit if entry.name.startswith("captum_sgcampp") else far > 5e-4, (entry.name, far)
+    assert not found.signed  # both layers are ReLUs
 
 
 def test_mending_the_named_expressions_leads_to_the_truth(compare: ModuleType, result: Any) -> None:
