@@ -209,6 +209,14 @@ def test_tables_of_the_api_pages_lead_to_what_stands_below(site: Path) -> None:
     assert all(place.endswith(f".{name}") and f'id="{place}"' in page for place, name in links)
 
 
+def test_docstrings_in_captums_form_become_googles(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("griffe", reason="needs the extra 'docs'")
+    monkeypatch.syspath_prepend(str(DOCUMENTATION))
+    captums = "Args:\n\n    a,\n    b:\n            as in `f`.\n\nReturns:\n    of **x**:\n    - **x**: one\n"
+    googles = "Args:\n    a, b: as in `f`.\n\nReturns:\n    of **x**:\n\n    - **x**: one\n"
+    assert import_module("docstrings").in_googles_form(captums) == googles
+
+
 @pytest.mark.slow
 def test_every_exported_name_has_its_place_in_the_api_pages(site: Path) -> None:
     import captum_sgcampp
