@@ -263,7 +263,8 @@ def test_no_title_runs_into_another_or_a_color_bar(mode: str, size: tuple[int, i
     assert not [(i, j) for i in range(len(boxes)) for j in range(i) if boxes[i].overlaps(boxes[j])]
     for axis in panels:
         assert not any(box.overlaps(axis.get_window_extent()) for box in boxes)
-        assert figure.bbox.x0 <= axis.title.get_window_extent().x0 and axis.title.get_window_extent().y1 <= figure.bbox.y1
+        title = axis.title.get_window_extent()
+        assert figure.bbox.x0 <= title.x0 and title.y1 <= figure.bbox.y1
 
 
 def test_the_color_bar_on_request_has_the_colors_and_sign_of_the_maps() -> None:
