@@ -1,7 +1,7 @@
 """How honest is the reported standard error? The real spread of maps over seeds, divided by what is reported.
 
     python standard_error.py
-    python standard_error.py --network results/trained_networks.py:load=squeezenet1_1 features.9 PHOTOGRAPHS
+    python standard_error.py --network results/trained_networks.py:load=gtsrb features.8 PHOTOGRAPHS
 
 The first is the bundled network on scenes. Others are given as a factory, a layer and a folder of photographs.
 """
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--count", type=int, default=4, metavar="N", help="pictures of each network (default: 4)")
     add("--seeds", type=int, default=16, metavar="N", help="of the noise (default: 16)")
     arguments = parser.parse_args(argv)
-    cases = [scenes(layer, arguments.count) for layer in ("features.9", "features.14")]
+    cases = [scenes("features.14", arguments.count)]
     cases += [photographs(*network, arguments.count) for network in arguments.network]
     print("| network, layer | alpha | " + " | ".join(f"n = {samples}" for samples in SAMPLES) + " |")
     print("| --- " * (2 + len(SAMPLES)) + "|")
