@@ -73,7 +73,7 @@ def test_last_maps_of_the_resnet_are_pooled_and_eight_by_eight(script: ModuleTyp
 def test_closed_form_is_exact_for_the_resnet_and_far_off_for_the_vit(script: ModuleType, mosaics: Any) -> None:
     torch.manual_seed(0)
     resnet, vit = script.resnet().eval(), script.vit().eval()
-    pictures, targets, cells = script.explained(mosaics, 2)
+    pictures, targets, _ = script.explained(mosaics, 2)
     tasks = [
         script.Task("", m, m.get_submodule(n), pictures, targets)
         for m, n in ((resnet, "layer2"), (vit, "blocks.3.maps"))
