@@ -1,4 +1,4 @@
-"""What the site needs beyond Markdown: equations as MathML, links out of `tutorials/`, messages, more files."""
+"""What the site needs beyond Markdown: equations as MathML, links out of `tutorials/` and inside of pages, messages."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ CELL = re.compile(r"<(t[hd])\b.*?</\1>", re.DOTALL)
 PAGE = re.compile(r'href="(?![a-z]+:)([^"#]+)\.md(?=["#])')
 LONG_NAME = re.compile(r"\b(?:\w{12,}\b|\w{8,}\((?=\w))(?![^<>]*>)")
 MESSAGES = "<!-- all error messages -->"
+DOCUMENTED = re.compile(r"^::: ((?:\w+\.)+(\w+))$", re.MULTILINE)
 
 
 def on_files(files: Files, config: Any, **_: Any) -> None:
@@ -38,7 +39,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     """Called by MkDocs with the text of each page."""
     folder = Path(config["docs_dir"], page.file.src_uri).parent
     markdown = LINK.sub(lambda link: resolved(link, folder, Path(config["docs_dir"])), markdown)
-    return markdown.replace(MESSAGES, error_messages.as_markdown(ROOT / "captum_sgcampp"))
+    return linked(markdown.replace(MESSAGES, error_messages.as_markdown(ROOT / "captum_sgcampp")))
 
 
 def on_page_content(content: str, page: Any, **_: Any) -> str:
@@ -62,6 +63,13 @@ def resolved(link: re.Match[str], folder: Path, docs: Path) -> str:
         return f"[{text}]({path.rstrip('/')}/README.md)"
     repository = os.environ.get("REPOSITORY")
     return f"[{text}]({repository}/{target.relative_to(ROOT).as_posix()})" if repository else text
+
+
+def linked(markdown: str) -> str:
+    """On pages of the API each name of the table leads to its documentation below."""
+    for place, name in DOCUMENTED.findall(markdown):
+        markdown = markdown.replace(f"\n| `{name}` |", f"\n| [`{name}`][{place}] |")
+    return markdown
 
 
 def breakable(name: re.Match[str]) -> str:

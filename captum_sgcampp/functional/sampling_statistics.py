@@ -31,7 +31,9 @@ class SamplingStatistics:
             are exponential in the logit. Less noise helps.
         standard_error: standard error of the map divided by its L2 norm: the root of the summed variances of its
             entries, by a delete-a-group jackknife over the samples. At 0.03, other noise gives a map about 3 % away
-            from the limit. NaN for fewer than 2 samples.
+            from the limit. NaN for fewer than 2 samples. Its mean square is right or too large, but for
+            poles of alpha. A single call can report half of the real spread, where few samples count (measured in
+            tutorials/method.md).
         pole_share: share of the selected positions with `D_1 > 0` whose alpha lies outside [0, 1/2].
         pole_weight_share: their share of the sum of `|alpha * relu(D_1)|`. Near 0, the weights are what the paper
             derives. Where it is large, poles of alpha decide the map (try `bound_alpha=True`). Both shares are 0 with

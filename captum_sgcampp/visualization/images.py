@@ -18,8 +18,8 @@ from torch import Tensor
 
 from captum_sgcampp.functional.selection import Neurons, neuron_mask
 from captum_sgcampp.visualization.arrays import COLORS, Array, Picture, finite, pixels, upsampled
-from captum_sgcampp.visualization.colors import CMAP, Colors
-from captum_sgcampp.visualization.panels import draw_all_zero, draw_outline, draw_title, grid
+from captum_sgcampp.visualization.colors import CMAP, Colors, draw_color_bar
+from captum_sgcampp.visualization.panels import draw_all_zero, draw_outline, draw_title, grid, wrapped
 
 # What `visualize_image_attr` gets unless the caller says otherwise.
 OPTIONS: dict[str, Any] = {"method": "blended_heat_map", "sign": "positive", "cmap": CMAP, "alpha_overlay": 0.5}
@@ -51,7 +51,8 @@ def compare_maps(
         common_scale (bool, optional): Whether a color means the same value in all maps. Their sizes can then be
                     compared, which says something only of maps of one method, layer and score.
                     Default: False, the colors of each map end at its own largest values
-        **options (Any, optional): For `captum.attr.visualization.visualize_image_attr`.
+        **options (Any, optional): For `captum.attr.visualization.visualize_image_attr`. `show_colorbar=True` draws
+                    one color bar below all panels.
                     Default: positive values over the image
 
     Returns:
@@ -73,13 +74,22 @@ def compare_maps(
         for values in row.values():
             _check_no_signal(picture, values)
     shown = [pixels(picture) for picture in images]
+    has_bar = options.pop("show_colorbar", False)
     end = _common_end(shown, rows, {**OPTIONS, **options}) if common_scale else None
     figure, panels = grid(len(rows), 1 + max(len(row) for row in rows))
     for axes, picture, row, name in zip(panels, shown, rows, names, strict=True):
         axes[0].imshow(picture)
-        draw_title(axes[0], name)
+        draw_title(axes[0], wrapped(name))
         for axis, (title, values) in zip(axes[1:], row.items(), strict=False):
-            draw_map(axis, picture, values, title, end=end, **options)
+            draw_map(axis, picture, values, wrapped(title), end=end, **options)
+    return _with_bar(figure, options) if has_bar else figure
+
+
+def _with_bar(figure: Figure, options: Mapping[str, Any]) -> Figure:
+    """With one color bar below all panels. Captum's own would lie over the titles of the next row."""
+    options = {**OPTIONS, **options}
+    if options["method"] in COLORED:
+        draw_color_bar(figure, options["cmap"], options["sign"])
     return figure
 
 
@@ -148,13 +158,14 @@ def show_neurons(image: Picture, values: Tensor, neurons: Neurons, title: str = 
         >>> figure = show_neurons(photo, attr[0], neurons)
     """
     shown, selected = pixels(image), _selected(neurons, values)
+    has_bar = options.pop("show_colorbar", False)
     figure, [[left, right]] = grid(1, 2)
     left.imshow(shown)
     draw_title(left, f"{int(selected.sum())} selected neurons")
-    draw_map(right, shown, values, title, **options)
+    draw_map(right, shown, values, wrapped(title), **options)
     for axis in (left, right):
         draw_outline(axis, selected, shown.shape[:2])
-    return figure
+    return _with_bar(figure, options) if has_bar else figure
 
 
 def _selected(neurons: Neurons, values: Tensor) -> Tensor:
@@ -200,13 +211,13 @@ def show_product(image: Picture, product: Tensor, title: str = "", **options: An
             f"product: expected shape (C, H, W) with 1 or 3 channels and the image's {shown.shape[:2]}, found "
             f"{tuple(product.shape)}"
         )
+    has_bar, options = options.pop("show_colorbar", False), {"sign": "absolute_value", **options}
     figure, [[left, middle, right]] = grid(1, 3)
     left.imshow(shown)
     middle.imshow(_around_gray(values))
-    draw_title(middle, title)
-    summed = torch.from_numpy(values.sum(0))
-    draw_map(right, shown, summed, "sum of the channels", **{"sign": "absolute_value", **options})
-    return figure
+    draw_title(middle, wrapped(title))
+    draw_map(right, shown, torch.from_numpy(values.sum(0)), "sum of the channels", **options)
+    return _with_bar(figure, options) if has_bar else figure
 
 
 def _around_gray(values: Array) -> Array:

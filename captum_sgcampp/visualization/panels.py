@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from captum_sgcampp.names import printable
 
 INCHES = 2.6  # side of a panel
 TITLE_SIZE = 9
+TITLE_LENGTH = 36  # characters of this size that a panel has room for
 # Of what is selected: white on dark pictures and black on light ones.
 BORDER: dict[str, Any] = {"linewidth": 1.5, "path_effects": [Stroke(linewidth=3, foreground="black"), Normal()]}
 
@@ -34,6 +36,11 @@ def draw_title(place: Axes | Figure, text: str) -> None:
     """The text above axes or a figure as it is. Names of files and classes may look like matplotlib's formulas."""
     write = place.suptitle if isinstance(place, Figure) else place.set_title
     write(printable(text, keep="\n"), fontsize=TITLE_SIZE, parse_math=False, usetex=False)
+
+
+def wrapped(title: str) -> str:
+    """Lines no longer than a panel is wide: longer ones would run into the next title."""
+    return "\n".join("\n".join(wrap(line, TITLE_LENGTH)) or line for line in title.split("\n"))
 
 
 def draw_all_zero(axis: Axes) -> None:

@@ -70,6 +70,18 @@ def test_last_maps_of_the_resnet_are_pooled_and_eight_by_eight(script: ModuleTyp
     assert LayerGradCam(model, model.layer4).attribute(x, 3).shape == (1, 1, 8, 8)
 
 
+def test_closed_form_is_exact_for_the_resnet_and_far_off_for_the_vit(script: ModuleType, mosaics: Any) -> None:
+    torch.manual_seed(0)
+    resnet, vit = script.resnet().eval(), script.vit().eval()
+    pictures, targets, _ = script.explained(mosaics, 2)
+    tasks = [
+        script.Task("", m, m.get_submodule(n), pictures, targets)
+        for m, n in ((resnet, "layer2"), (vit, "blocks.3.maps"))
+    ]
+    exact, far = (script.closed_form_error(task) for task in tasks)
+    assert exact < 1e-4 and far > 0.3
+
+
 def test_squares_are_taken_away_and_nothing_else(script: ModuleType) -> None:
     x = torch.rand(3, 2, 16, 12) + 1
     taken, left = script.squares(x)
@@ -94,5 +106,9 @@ def test_page_has_its_tables_and_pictures() -> None:
     tables = text.split("<!-- tables: begin -->")[1].split("<!-- tables: end -->")[0]
     methods = re.findall(r"^\| (\w+) \|", tables, re.MULTILINE)
     assert methods.count("LayerGradCam") == methods.count("LayerSmoothGradCamPlusPlus") >= 1
+    assert {"resnet", "vit"} <= {*re.findall(r"^\*\*(\w+) `", tables, re.MULTILINE)}
+    pictures = re.findall(r"^!\[Maps of a (\w+)[^\]]*\]\((\S+)\)$", text, re.MULTILINE)
+    assert [network for network, _ in pictures] == ["ResNet", "ResNet", "ViT", "VGG"]
+    assert len({picture for _, picture in pictures}) == 4
     for link in re.findall(r"\]\(([^)#]+)", text):
         assert link.startswith("http") or (FOLDER / link).exists(), link

@@ -223,6 +223,36 @@ def test_links_between_pages_lead_to_pages(site: Path) -> None:
     assert counted > 500
 
 
+def test_tables_of_the_api_pages_name_all_that_is_exported_and_what_stands_below() -> None:
+    import captum_sgcampp
+    from captum_sgcampp import metrics, scores, visualization
+
+    listed: dict[str, list[str]] = {}
+    for page in (TUTORIALS / "api").glob("[!R]*.md"):
+        text = page.read_text()
+        listed[page.stem] = re.findall(r"^\| `(\w+)` \| \S", text, re.MULTILINE)
+        assert listed[page.stem] == re.findall(r"^::: captum_sgcampp\.\w+\.(?:\w+\.)*(\w+)$", text, re.MULTILINE), page
+    for module in (metrics, scores, visualization):
+        assert sorted(listed[module.__name__.rpartition(".")[2]]) == sorted({*module.__all__} - {"Picture"})
+    assert {*captum_sgcampp.__all__} - {"__version__"} <= {*listed["attribution"], *listed["vision"]}
+
+
+@pytest.mark.slow
+def test_tables_of_the_api_pages_lead_to_what_stands_below(site: Path) -> None:
+    page = (site / "api" / "metrics.html").read_text()
+    links = re.findall(r'<td><a [^>]*href="#([^"]+)"><code>(\w+)</code></a></td>', page)
+    assert len(links) > 30
+    assert all(place.endswith(f".{name}") and f'id="{place}"' in page for place, name in links)
+
+
+def test_docstrings_in_captums_form_become_googles(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("griffe", reason="needs the extra 'docs'")
+    monkeypatch.syspath_prepend(str(DOCUMENTATION))
+    captums = "Args:\n\n    a,\n    b:\n            as in `f`.\n\nReturns:\n    of **x**:\n    - **x**: one\n"
+    googles = "Args:\n    a, b: as in `f`.\n\nReturns:\n    of **x**:\n\n    - **x**: one\n"
+    assert import_module("docstrings").in_googles_form(captums) == googles
+
+
 @pytest.mark.slow
 def test_every_exported_name_has_its_place_in_the_api_pages(site: Path) -> None:
     import captum_sgcampp

@@ -39,4 +39,5 @@ def test_stored_outputs_have_pictures_and_no_errors_warnings_or_paths(path: Path
     for output in outputs(stored):
         assert output.output_type != "error" and output.get("name") != "stderr"
         text = str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", ""))
+        assert "image/gif" not in output.get("data", {})  # the site shows no such output, but HTML with one in it
         assert "/home/" not in text and "/tmp/" not in text and "/root/" not in text

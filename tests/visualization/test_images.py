@@ -249,6 +249,36 @@ def test_titles_and_the_color_bar_have_room(rows: int, columns: int) -> None:
     assert bar.get_tightbbox().height < 0.8 * figure.dpi
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize(("size", "columns"), [((30, 30), 1), ((60, 20), 3), ((20, 60), 5)])
+def test_no_title_runs_into_another_or_a_color_bar(mode: str, size: tuple[int, int], columns: int) -> None:
+    maps = {f"LayerSmoothGradCamPlusPlus, two_sided, {number}": torch.rand(4, 4) - 0.5 for number in range(columns)}
+    pictures = [Image.new(mode, size, 90)] * 2 if mode == "L" else [Image.new(mode, size, (90, 9, 9))] * 2
+    names = ["great white shark, white shark, man-eater, man-eating shark"] * 2
+    figure = compare_maps(pictures, [maps] * 2, names, sign="all", cmap="bwr", show_colorbar=True)
+    FigureCanvasAgg(figure).draw()
+    *panels, bar = figure.axes
+    assert len(panels) == 2 * (columns + 1)  # one bar for all
+    boxes = [axis.title.get_window_extent() for axis in panels] + [bar.get_tightbbox()]
+    assert not [(i, j) for i in range(len(boxes)) for j in range(i) if boxes[i].overlaps(boxes[j])]
+    for axis in panels:
+        assert not any(box.overlaps(axis.get_window_extent()) for box in boxes)
+        title = axis.title.get_window_extent()
+        assert figure.bbox.x0 <= title.x0 and title.y1 <= figure.bbox.y1
+
+
+def test_the_color_bar_on_request_has_the_colors_and_sign_of_the_maps() -> None:
+    neurons = np.s_[1:3, 2:4]
+    options = {"sign": "all", "cmap": "bwr", "show_colorbar": True}
+    for figure in (
+        compare_maps(photo(), {"map": torch.rand(4, 6)}, **options),
+        show_neurons(photo(), torch.rand(4, 6), neurons, **options),
+        show_product(photo(), torch.rand(3, 20, 30), **options),
+    ):
+        assert [text.get_text() for text in figure.axes[-1].get_xticklabels()] == ["-largest", "0", "largest"]
+    assert len(compare_maps(photo(), {"map": torch.rand(4, 6)}, method="masked_image", show_colorbar=True).axes) == 2
+
+
 def test_a_common_scale_makes_maps_comparable_on_request() -> None:
     maps = {"small": torch.full((2, 3), 1.0), "large": torch.full((2, 3), 4.0)}
     levels = {
