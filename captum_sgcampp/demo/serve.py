@@ -11,6 +11,7 @@ from captum_sgcampp.demo.local_only import LocalOnly, blocked_paths, forbid_down
 from captum_sgcampp.demo.networks import Networks
 from captum_sgcampp.demo.page import make_page
 from captum_sgcampp.demo.quiet_gradio import gradio as gr
+from captum_sgcampp.demo.slow_senders import end_slow_senders
 from captum_sgcampp.demo.temporary_files import new_cache
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -48,10 +49,19 @@ def serve(
         OSError: no such port is free.
     """
     _check_auth(host, auth)
-    page = make_safe_page(networks)
-    page.launch(
-        server_name=host, server_port=port, auth=list(auth) or None, **launch_options(host), prevent_thread_lock=True
-    )
+    return launch(make_safe_page(networks), host, server_name=host, server_port=port, auth=list(auth) or None)
+
+
+def launch(page: Any, host: str = "", **options: Any) -> Any:
+    """Serve a page of `make_safe_page`, and return it.
+
+    Args:
+        page: that is not yet served.
+        host: see `launch_options`.
+        options: of Gradio's own `launch`.
+    """
+    page.launch(**launch_options(host), **options, prevent_thread_lock=True)
+    end_slow_senders(page)
     return page
 
 
