@@ -19,6 +19,7 @@ h3 {margin: 0.5rem 0; color: var(--body-text-color)}
 STATUS_CSS = """
 p {margin: 0; min-height: 1.5rem; color: var(--body-text-color)}
 .error {border-left: 4px solid #dc2626; padding-left: 0.5rem; font-weight: 600}
+button {padding: 0.25rem 0.75rem; border: 2px solid currentColor; border-radius: 6px; cursor: pointer; color: inherit}
 progress {width: 8rem; vertical-align: middle; accent-color: var(--color-accent)}
 """
 LIST_CSS = "ul {margin: 0; padding-left: 1.2rem; list-style: disc} li {color: var(--body-text-color); margin: 0.2rem 0}"

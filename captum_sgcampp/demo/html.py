@@ -40,7 +40,8 @@ def busy(reloads: bool = False) -> str:
     Args:
         reloads: whether only the whole page can be tried again.
     """
-    again = '<a href="">Try again</a>' if reloads else "Please try again in a moment."
+    button = '<button type="button" onclick="location.reload()">Try again</button>'
+    again = button if reloads else "Please try again in a moment."
     return f'<p class="error">{BUSY} {again}</p>'
 
 

@@ -7,6 +7,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from captum_sgcampp.demo.flat_memory import (
+    bound_messages,
+    forget_session,
+    keep_numbers_of_components,
+    return_large_blocks,
+)
 from captum_sgcampp.demo.local_only import LocalOnly, blocked_paths, forbid_downloads
 from captum_sgcampp.demo.networks import Networks
 from captum_sgcampp.demo.page import make_page
@@ -85,21 +91,18 @@ def make_safe_page(networks: Networks) -> Any:
     """The page, with its temporary files in a folder of its own and a bounded queue."""
     new_cache()
     forbid_downloads()
+    return_large_blocks()
+    keep_numbers_of_components()
     page = make_page(networks)
     page.queue(max_size=MOST_WAITING, default_concurrency_limit=2, api_open=False)
-    _forget_who_is_gone(page)
-    return page
-
-
-def _forget_who_is_gone(page: Any) -> None:
-    """Gradio would keep all that belongs to a closed page for an hour."""
+    bound_messages(page)
 
     def gone(request: gr.Request) -> None:
-        page.state_holder.delete_state(request.session_hash)
-        page.state_holder.session_data.pop(request.session_hash, None)
+        forget_session(page, request.session_hash)
 
     with page:
         page.unload(gone)
+    return page
 
 
 def launch_options(host: str = "") -> dict[str, Any]:

@@ -26,7 +26,8 @@ class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     @property
     def is_waiting(self) -> bool:
         """Whether the client has something to send first: the head or the body of a request."""
-        return self.cycle is None or self.cycle.more_body or self.cycle.response_complete
+        nothing_to_do = self.cycle is None or self.cycle.more_body or self.cycle.response_complete
+        return nothing_to_do and not self.transport.is_closing()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connects."""

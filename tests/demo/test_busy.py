@@ -77,7 +77,7 @@ def test_a_visitor_who_opens_a_busy_page_reads_it_and_can_try_again(page: Any, b
     with full(page):
         one = browse(f"{page.local_url}?scene=1&nt_samples=2")
         is_refused(one)
-    one.page.get_by_role("link", name="Try again").press("Enter")
+    one.page.get_by_role("button", name="Try again").press("Enter")
     one.waits_for_status("2 noisy samples.")
 
 
