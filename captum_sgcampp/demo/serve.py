@@ -28,6 +28,7 @@ CSS = """
 footer {display: none !important}
 .gradio-container {max-width: 1500px !important; margin: 0 auto !important}
 .min_value, .max_value {color: var(--body-text-color) !important}  /* Gradio's gray is too faint */
+input[role="combobox"] {text-overflow: ellipsis; padding-right: 2rem !important}  /* room for the arrow */
 #run {background: #c2410c !important; color: #fff !important}
 #cancel {background: #b91c1c !important; color: #fff !important}
 """
