@@ -31,7 +31,7 @@ _set_item = gradio.state_holder.SessionState.__setitem__
 def keep_numbers_of_components() -> None:
     """For each component that an answer leaves as it is, Gradio makes a new one, with a new number, and the visitor's
     session would keep every one of them under its own number."""
-    gradio.state_holder.SessionState.__setitem__ = _set_with_its_number
+    gradio.state_holder.SessionState.__setitem__ = _set_with_its_number  # type: ignore[method-assign]
 
 
 def _set_with_its_number(state: Any, number: int, value: Any) -> None:

@@ -99,7 +99,7 @@ def make_safe_page(networks: Networks) -> Any:
     bound_messages(page)
 
     def gone(request: gr.Request) -> None:
-        forget_session(page, request.session_hash)
+        forget_session(page, str(request.session_hash))
 
     with page:
         page.unload(gone)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import time
 from collections.abc import Iterator
@@ -89,6 +90,19 @@ def test_a_visitor_who_waits_for_answers_is_not_ended(page: Any) -> None:
         time.sleep(2)
         assert not is_ended(client)
     session.leaves()
+
+
+@pytest.mark.usefixtures("hurries")
+def test_a_connection_that_is_used_again_and_again_is_not_ended(page: Any) -> None:
+    connection = http.client.HTTPConnection(urlsplit(page.local_url).netloc, timeout=WAIT_SECONDS)
+    connection.connect()
+    first = connection.sock
+    for _ in range(12):
+        connection.request("GET", "/robots.txt")
+        connection.getresponse().read()
+        time.sleep(0.2)
+    assert connection.sock is first
+    connection.close()
 
 
 @pytest.mark.parametrize("start", [b"", SLOW_BODY], ids=["nothing", "body"])
