@@ -13,12 +13,13 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 WHOLE_SECONDS = 120.0  # until a request is whole: 10 MB at 0.7 Mbit/s
 LOOK_SECONDS = 5.0
 MOST_UNFINISHED = 200  # connections without a whole request
+YOUNG_SECONDS = 1.0  # what younger connections sent may not be read yet
 
 
 class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     """A connection that ends when its next request is not whole in time.
 
-    Of too many that wait, the one that has waited longest makes room for a new one.
+    Of too many that wait, those that have waited longest make room for a new one.
     """
 
     since = 0.0  # of the event loop's clock
@@ -34,8 +35,9 @@ class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         super().connection_made(transport)
         self.since = self.loop.time()
         waiting = [one for one in self.connections if isinstance(one, Impatient) and one.is_waiting]
-        if len(waiting) > MOST_UNFINISHED:
-            min(waiting, key=lambda one: one.since).transport.abort()
+        for one in sorted(waiting, key=lambda one: one.since)[:-MOST_UNFINISHED]:
+            if self.since - one.since > YOUNG_SECONDS:
+                one.transport.abort()
         self._look()
 
     def on_response_complete(self) -> None:

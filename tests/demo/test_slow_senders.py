@@ -110,8 +110,10 @@ def test_of_too_many_that_wait_the_longest_waiting_ends(
     page: Any, monkeypatch: pytest.MonkeyPatch, start: bytes
 ) -> None:
     monkeypatch.setattr(slow_senders, "MOST_UNFINISHED", 20)
+    monkeypatch.setattr(slow_senders, "YOUNG_SECONDS", 0.2)
     monkeypatch.setattr(local_only, "MOST_REQUESTS", 30)
     with connected(page, start, count=50) as clients:
+        time.sleep(0.5)
         assert is_served(page)
         assert all(map(is_ended, clients[:25]))
         assert not is_ended(clients[-1])
