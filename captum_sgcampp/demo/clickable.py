@@ -19,19 +19,20 @@ h3 {margin: 0.5rem 0; color: var(--body-text-color)}
 STATUS_CSS = """
 p {margin: 0; min-height: 1.5rem; color: var(--body-text-color)}
 .error {border-left: 4px solid #dc2626; padding-left: 0.5rem; font-weight: 600}
+button {padding: 0.25rem 0.75rem; border: 2px solid currentColor; border-radius: 6px; cursor: pointer; color: inherit}
 progress {width: 8rem; vertical-align: middle; accent-color: var(--color-accent)}
 """
 LIST_CSS = "ul {margin: 0; padding-left: 1.2rem; list-style: disc} li {color: var(--body-text-color); margin: 0.2rem 0}"
 
 TILES_CSS = """
-.tiles {display: flex; flex-wrap: wrap; gap: 0.4rem}
-button {padding: 3px; border: 2px solid var(--border-color-primary); border-radius: 6px; cursor: pointer;
+.tiles {display: grid; grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr)); gap: 0.4rem}
+button {margin: 0; padding: 3px; border: 2px solid var(--border-color-primary); border-radius: 6px; cursor: pointer;
   background: var(--background-fill-primary); color: var(--body-text-color); min-width: 72px}
 button[aria-pressed="true"] {border-color: var(--color-accent); box-shadow: 0 0 0 2px var(--color-accent)}
 button:focus-visible {outline: 3px solid var(--color-accent); outline-offset: 2px}
 button img {width: 72px; height: 72px; display: block; margin: 0 auto; border-radius: 3px}
 button[aria-pressed] img {image-rendering: pixelated}  /* a feature map: one pixel for each cell */
-button span {font-size: 0.75rem; display: block}
+button span {font-size: 0.7rem; white-space: nowrap; display: block}
 """
 TILES_JS = """
 let last = null;

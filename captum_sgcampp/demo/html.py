@@ -17,6 +17,7 @@ from captum_sgcampp.demo.words import sentences
 from captum_sgcampp.names import printable
 
 TILES = 12  # feature maps of the gallery
+BUSY = "Sorry, this was not done: the page is busy, or something failed."
 
 
 def text(words: str) -> str:
@@ -31,6 +32,17 @@ def status(words: str, progress: Progress | None = None, is_error: bool = False)
         bar = f'<progress max="{progress.expected}" value="{progress.done}" aria-label="noisy samples"></progress>'
     kind = ' class="error"' if is_error else ""
     return f"<p{kind}>{text(words)} {bar}</p>"
+
+
+def busy(reloads: bool = False) -> str:
+    """The status where no answer comes.
+
+    Args:
+        reloads: whether only the whole page can be tried again.
+    """
+    button = '<button type="button" onclick="location.reload()">Try again</button>'
+    again = button if reloads else "Please try again in a moment."
+    return f'<p class="error">{BUSY} {again}</p>'
 
 
 def figures(found: Explanation) -> str:

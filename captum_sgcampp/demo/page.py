@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from captum_sgcampp.demo import clickable, html
@@ -149,13 +150,24 @@ def _connect(page: Any, parts: Parts, runs: Runs, answers: Answers) -> None:
     running: Parts = {"concurrency_id": "run", "concurrency_limit": MOST_RUNS, "show_progress": "hidden"}
     quick: Parts = {"concurrency_id": "quick", "concurrency_limit": MOST_ANSWERS, "show_progress": "hidden"}
 
-    def on(event: Callable[..., Any], handler: Callable[..., Any], given: list[Any], options: Parts) -> Any:
-        return event(handler, given, shown, api_visibility="private", **options)
+    def on(
+        event: Callable[..., Any],
+        handler: Callable[..., Any],
+        given: list[Any],
+        options: Parts,
+        refused: str = html.busy(),
+        emptied: Sequence[str] = (),
+    ) -> None:
+        answered = event(handler, given, shown, api_visibility="private", **options)
+        # Beyond the queue no handler runs, so the browser alone says it.
+        nothing = json.dumps([refused, *[None for _ in emptied]])
+        answered.failure(None, None, [parts[name] for name in ("status", *emptied)], js=f"() => {nothing}")
 
     # Else Gradio drops what comes while an event of its kind is answered. A paste is two: an image goes, and one comes.
     again = {**running, "trigger_mode": "always_last"}
-    on(page.load, runs.opened, [], running)
-    on(parts["image"].input, runs.uploaded, [*inputs, parts["image"]], again)
+    on(page.load, runs.opened, [], running, refused=html.busy(reloads=True))
+    # What shows no maps is taken away.
+    on(parts["image"].input, runs.uploaded, [*inputs, parts["image"]], again, emptied=["image"])
     on(parts["scenes"].pick, runs.scene_picked, inputs, {**running, "trigger_mode": "multiple"})
     for name, changed in (("network", runs.network_changed), ("layer", runs.layer_changed)):
         on(parts[name].input, changed, inputs, again)

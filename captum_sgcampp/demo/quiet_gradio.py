@@ -23,6 +23,7 @@ except ImportError as error:
 __all__ = ["complain", "gradio"]
 
 _PACKAGE = Path(__file__).parents[1]
+_PASSED = ("local_only.py", "flat_memory.py")  # through which requests go on their way to Gradio
 
 
 def complain(error: BaseException) -> None:
@@ -40,7 +41,7 @@ def complain(error: BaseException) -> None:
 
 
 def _is_own(path: Path) -> bool:
-    return _PACKAGE in path.parents and path.name != "local_only.py"  # through which every request goes
+    return _PACKAGE in path.parents and path.name not in _PASSED
 
 
 class _BriefTraceback:

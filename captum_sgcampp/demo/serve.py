@@ -7,10 +7,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from captum_sgcampp.demo.flat_memory import (
+    bound_messages,
+    forget_session,
+    keep_numbers_of_components,
+    return_large_blocks,
+)
 from captum_sgcampp.demo.local_only import LocalOnly, blocked_paths, forbid_downloads
 from captum_sgcampp.demo.networks import Networks
 from captum_sgcampp.demo.page import make_page
 from captum_sgcampp.demo.quiet_gradio import gradio as gr
+from captum_sgcampp.demo.slow_senders import end_slow_senders
 from captum_sgcampp.demo.temporary_files import new_cache
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -21,6 +28,7 @@ CSS = """
 footer {display: none !important}
 .gradio-container {max-width: 1500px !important; margin: 0 auto !important}
 .min_value, .max_value {color: var(--body-text-color) !important}  /* Gradio's gray is too faint */
+input[role="combobox"] {text-overflow: ellipsis; padding-right: 2rem !important}  /* room for the arrow */
 #run {background: #c2410c !important; color: #fff !important}
 #cancel {background: #b91c1c !important; color: #fff !important}
 """
@@ -48,10 +56,19 @@ def serve(
         OSError: no such port is free.
     """
     _check_auth(host, auth)
-    page = make_safe_page(networks)
-    page.launch(
-        server_name=host, server_port=port, auth=list(auth) or None, **launch_options(host), prevent_thread_lock=True
-    )
+    return launch(make_safe_page(networks), host, server_name=host, server_port=port, auth=list(auth) or None)
+
+
+def launch(page: Any, host: str = "", **options: Any) -> Any:
+    """Serve a page of `make_safe_page`, and return it.
+
+    Args:
+        page: that is not yet served.
+        host: see `launch_options`.
+        options: of Gradio's own `launch`.
+    """
+    page.launch(**launch_options(host), **options, prevent_thread_lock=True)
+    end_slow_senders(page)
     return page
 
 
@@ -75,21 +92,18 @@ def make_safe_page(networks: Networks) -> Any:
     """The page, with its temporary files in a folder of its own and a bounded queue."""
     new_cache()
     forbid_downloads()
+    return_large_blocks()
+    keep_numbers_of_components()
     page = make_page(networks)
     page.queue(max_size=MOST_WAITING, default_concurrency_limit=2, api_open=False)
-    _forget_who_is_gone(page)
-    return page
-
-
-def _forget_who_is_gone(page: Any) -> None:
-    """Gradio would keep all that belongs to a closed page for an hour."""
+    bound_messages(page)
 
     def gone(request: gr.Request) -> None:
-        page.state_holder.delete_state(request.session_hash)
-        page.state_holder.session_data.pop(request.session_hash, None)
+        forget_session(page, str(request.session_hash))
 
     with page:
         page.unload(gone)
+    return page
 
 
 def launch_options(host: str = "") -> dict[str, Any]:

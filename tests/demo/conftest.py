@@ -21,6 +21,20 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The page, served by this process, whose temporary files lie in `tmp_path`."""
+    pytest.importorskip("gradio", reason="the page needs the extra 'demo'")
+    from captum_sgcampp.demo import serve, temporary_files
+    from captum_sgcampp.demo.networks import Networks
+
+    monkeypatch.setattr(temporary_files.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    page = serve.serve(Networks())
+    yield page
+    page.close()
+
+
 @pytest.fixture(scope="module")  # its loop runs in the thread of the tests, and other tests need their own
 def chromium() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="browsers need the extra 'test'")

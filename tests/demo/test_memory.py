@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import subprocess
+import sys
+import time
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
 pytest.importorskip("gradio", reason="the page needs the extra 'demo'")
 
+from served import visitors
+
 from captum_sgcampp.demo.answers import Answers
 from captum_sgcampp.demo.changes import OUTPUTS, SETTINGS
+from captum_sgcampp.demo.flat_memory import MOST_UNREAD
 from captum_sgcampp.demo.networks import Networks
 from captum_sgcampp.demo.quiet_gradio import gradio as gr
 from captum_sgcampp.demo.runs import Runs
@@ -81,3 +89,67 @@ def test_a_click_sends_only_what_changes(networks: Networks) -> None:
     of_cell = answers.cells_picked(visitor, gr.EventData(None, {"box": [1, 3, 0, 2]}), *values_of())
     assert "tiles" in of_map and "grid" not in of_map
     assert "grid" in of_cell and "tiles" not in of_cell
+
+
+@pytest.mark.slow
+def test_a_session_keeps_no_component_of_an_answer(page: Any) -> None:
+    session = visitors().Session(page.local_url)
+    session.opens()
+    state = page.state_holder.session_data[session.name]
+    counts = []
+    for _ in range(3):
+        session.answer("opacity", "release", visitors().data_of(visitors().FIRST))
+        session.answer("run", "click", visitors().data_of(visitors().FIRST))
+        counts.append((len(state.blocks_config.blocks), len(state.config_values)))
+    assert counts[1:] == counts[:-1]
+    session.leaves()
+
+
+@pytest.mark.slow
+def test_who_reads_no_answers_may_not_ask_for_more(page: Any) -> None:
+    session, other = (visitors().Session(page.local_url) for _ in range(2))
+    with pytest.raises(visitors().Busy, match="not read"):
+        for _ in range(MOST_UNREAD):
+            session.asks("page", "load", [])
+            while len(page._queue):
+                time.sleep(0.01)
+    assert "<figure>" in other.opens()["maps"]
+    for one in (session, other):
+        one.leaves()
+
+
+@pytest.mark.slow
+def test_no_message_waits_for_a_visitor_who_left(page: Any) -> None:
+    session = visitors().Session(page.local_url)
+    session.asks("page", "load", [])
+    session.leaves()
+    end = time.monotonic() + 60
+    while page._queue.pending_messages_per_session or session.name in page._queue.pending_event_ids_session:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+LARGE = """
+import ctypes, sys
+from captum_sgcampp.demo.flat_memory import LARGE_BYTES, return_large_blocks
+
+class Found(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd") + (*"uvwxy",)]
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes, libc.mallinfo2.restype = ctypes.c_void_p, [ctypes.c_void_p], Found
+if sys.argv[1:]:
+    return_large_blocks()
+libc.free(libc.malloc(2**24))  # from now on glibc takes blocks up to this size from an arena
+before = libc.mallinfo2().hblks
+blocks = [libc.malloc(LARGE_BYTES) for _ in range(100)]
+print(libc.mallinfo2().hblks - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc from 2.33 on")
+@pytest.mark.parametrize(("arguments", "are_mapped"), [([], False), (["bounded"], True)])
+def test_large_blocks_come_from_the_system_and_go_back_to_it(arguments: list[str], are_mapped: bool) -> None:
+    found = subprocess.run([sys.executable, "-c", LARGE, *arguments], capture_output=True, text=True, check=True)
+    assert (int(found.stdout) > 50) == are_mapped  # some fit into holes of an arena

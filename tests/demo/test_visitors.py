@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,10 @@ from served import visitors
 
 from captum_sgcampp.demo import serve as serving
 from captum_sgcampp.demo import temporary_files
-from captum_sgcampp.demo.networks import Networks
 from captum_sgcampp.demo.visitor import Visitor
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_here")]
 WAIT_SECONDS = 60
-
-
-@pytest.fixture
-def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The page, served by this process, whose temporary files lie in `tmp_path`."""
-    monkeypatch.setattr(temporary_files.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
-    page = serving.serve(Networks())
-    yield page
-    page.close()
 
 
 def files_in(folder: Path) -> list[Path]:

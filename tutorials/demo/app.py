@@ -3,12 +3,11 @@
 import os
 
 from captum_sgcampp.demo.networks import Networks
-from captum_sgcampp.demo.serve import launch_options, make_safe_page
+from captum_sgcampp.demo.serve import launch, make_safe_page
 
 # Names as for `--model`: torchvision downloads its weights when the Space starts.
 networks = Networks(os.environ.get("SGCAMPP_NETWORKS", "shapes").split())
 
 if __name__ == "__main__":
     # The Space sets GRADIO_SERVER_NAME: its proxy alone reaches the page, and it is open to all.
-    page = make_safe_page(networks)
-    page.launch(**launch_options())
+    launch(make_safe_page(networks)).block_thread()
