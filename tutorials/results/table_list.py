@@ -60,8 +60,8 @@ class Table:
         layer: of the network.
         pictures: see `table_pictures.py`.
         images: how many there are.
-        seconds: of one image in one thread of a quiet machine, estimated by the number of forward passes. A busy
-            machine takes several times as long.
+        seconds: of one image in one thread, CPU time on an AMD EPYC (the last layers' photographs and boxes of
+            MobileNetV2 and SqueezeNet by the others' ratio). A busy machine takes several times as long.
         methods, metrics, more: options of `evaluate`.
     """
 
@@ -106,12 +106,12 @@ def photographs(network: str, layers: tuple[str, str], cost: float, inner_curves
         return Table(f"{network}-{kind}", network, layer, pictures, count, cost * seconds, methods, *rest)
 
     found = [
-        table("last-photos", last, 96, 6.75, POOLED, QUICK, few_samples),
-        table("last-boxes", last, BOXED, 2, POOLED_FEW, BOXES, few_samples),
-        table("last-curves", last, 48, 13, POOLED_FEW, SLOW, curves),
-        table("inner-photos", inner, 96, 11, INNER, QUICK, few_samples),
-        table("inner-boxes", inner, BOXED, 3, INNER, BOXES, few_samples),
-        table("inner-curves", inner, 48, 19, INNER, SLOW, curves),
+        table("last-photos", last, 96, 3.5, POOLED, QUICK, few_samples),
+        table("last-boxes", last, BOXED, 1.6, POOLED_FEW, BOXES, few_samples),
+        table("last-curves", last, 48, 7.5, POOLED_FEW, SLOW, curves),
+        table("inner-photos", inner, 96, 5, INNER, QUICK, few_samples),
+        table("inner-boxes", inner, BOXED, 2.5, INNER, BOXES, few_samples),
+        table("inner-curves", inner, 48, 11, INNER, SLOW, curves),
     ]
     return found if inner_curves else found[:-1]
 
@@ -120,8 +120,8 @@ SCENES = ("--scenes", "300", "--steps", "10", "--nt-samples", "4")
 OBJECTS = ("drop", "kept", "localization", "instances")
 TABLES = [
     *photographs("mobilenet_v2", ("features.18", "features.14.conv.0"), 1),
-    *photographs("squeezenet1_1", ("features.12", "features.9"), 1),
-    *photographs("googlenet", ("inception_5b", "inception_4e"), 3, inner_curves=False),
+    *photographs("squeezenet1_1", ("features.12", "features.9"), 0.7),
+    *photographs("googlenet", ("inception_5b", "inception_4e"), 2.8, inner_curves=False),
     Table("gtsrb-last", "gtsrb", "features.8", "signs", 129, 0.7, ALL, QUICK),
     Table("gtsrb-curves", "gtsrb", "features.8", "signs", 129, 0.8, FEW, SLOW, ("--window", "8", "--stride", "4")),
     Table("gtsrb-inner", "gtsrb", "features.3", "signs", 129, 0.7, ALL, QUICK),
@@ -131,11 +131,11 @@ TABLES = [
         "features.29",
         "mri",
         48,
-        45,
+        24,
         WITHOUT_LOG_ODDS,
         ("drop", "kept"),
         ("--nt-samples", "4"),
     ),
-    Table("scenes-last", "shapes", "features.14", "scenes", 300, 2, WITHOUT_LOG_ODDS, (*OBJECTS, *SLOW), SCENES),
-    Table("scenes-inner", "shapes", "features.9", "scenes", 300, 1, WITHOUT_LOG_ODDS, OBJECTS, SCENES),
+    Table("scenes-last", "shapes", "features.14", "scenes", 300, 2.9, WITHOUT_LOG_ODDS, (*OBJECTS, *SLOW), SCENES),
+    Table("scenes-inner", "shapes", "features.9", "scenes", 300, 0.7, WITHOUT_LOG_ODDS, OBJECTS, SCENES),
 ]
