@@ -28,7 +28,7 @@ from captum_sgcampp.vision.identity import example_picture, model_identity
 from captum_sgcampp.vision.images import as_rgb, decode_image, read_image
 from captum_sgcampp.vision.layer_choice import chosen_layer, fitting_layer
 from captum_sgcampp.vision.model_factory import chosen_classifier
-from captum_sgcampp.vision.wide_gray import scaling_of
+from captum_sgcampp.wide_gray import scaling_of
 
 
 @dataclass

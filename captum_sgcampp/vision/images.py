@@ -22,7 +22,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, functional
 
 from captum_sgcampp.checks import check_count
-from captum_sgcampp.vision.wide_gray import SCALED, is_wide_gray, scaling_of, tiff_tags, wide_gray_as_rgb
+from captum_sgcampp.wide_gray import SCALED, is_wide_gray, scaling_of, tiff_tags, wide_gray_as_rgb
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

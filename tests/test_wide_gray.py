@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from captum_sgcampp.vision.images import as_rgb, read_image
-from captum_sgcampp.vision.wide_gray import scaling_of
+from captum_sgcampp.wide_gray import scaling_of
 
 
 def ramp(largest: int) -> np.ndarray[Any, Any]:
