@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,9 @@ TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 258, 262, 339
 TIFF_WHITE_IS_ZERO, TIFF_UNSIGNED = 0, (1,)
 DECLARED = "PPM", "JPEG2000"  # Pillow scales their values, so that the white which they tell is 65535
 
+LIMITS = re.compile(r"gray of more than 8 bits: (\S+) became black and (\S+) white")
+SAID = 3  # different limits, in messages
+
 
 def is_wide_gray(image: Image.Image) -> bool:
     """Whether it is gray of 16 or 32 bits."""
@@ -27,6 +33,33 @@ def is_wide_gray(image: Image.Image) -> bool:
 def scaling_of(picture: object) -> str:
     """What became black and white in a picture that was gray of more than 8 bits, in words; empty for others."""
     return printable(str(getattr(picture, "info", {}).get(SCALED, "")))
+
+
+def different_limits(scalings: Mapping[str, int]) -> str:
+    """The limits of several pictures with their counts, the most frequent first; empty where all have the same.
+
+    Args:
+        scalings: how many pictures were scaled so, by the words of `scaling_of`. Other words are left out.
+
+    Examples::
+
+        >>> ray = "gray of more than 8 bits: 0 became black and {} white (...)"
+        >>> different_limits({ray.format(1023): 1, ray.format(4095): 29})
+        '29 with white 4095, 1 with white 1023'
+    """
+    counts: Counter[str] = Counter()
+    for words, count in scalings.items():
+        if limits := LIMITS.match(words):
+            counts[_said(*limits.groups())] += count
+    if len(counts) < 2:
+        return ""
+    said = [f"{count} with {limits}" for limits, count in counts.most_common(SAID)]
+    more = counts.total() - sum(count for _, count in counts.most_common(SAID))
+    return ", ".join([*said, *([f"{more} with others"] if more else [])])
+
+
+def _said(black: str, white: str) -> str:
+    return f"white {white}" if black == "0" else f"black {black} and white {white}"
 
 
 def wide_gray_as_rgb(image: Image.Image) -> Image.Image:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from captum_sgcampp.vision.images import as_rgb, read_image
-from captum_sgcampp.wide_gray import scaling_of
+from captum_sgcampp.wide_gray import different_limits, scaling_of
 
 
 def ramp(largest: int) -> np.ndarray[Any, Any]:
@@ -57,3 +57,17 @@ def test_32_bits_go_from_the_smallest_to_the_largest_value(tmp_path: Path) -> No
 def test_pictures_of_8_bits_tell_nothing(tmp_path: Path) -> None:
     Image.fromarray(ramp(255).astype(np.uint8)).save(tmp_path / "gray.png")
     assert scaling_of(read_image(tmp_path / "gray.png")) == "" and scaling_of(np.zeros(3)) == ""
+
+
+def test_limits_are_counted_only_where_they_differ() -> None:
+    said = {largest: scaling_of(as_rgb(Image.fromarray(ramp(largest)))) for largest in (924, 3900)}
+    same = said[3900].replace("its values need 12 bits", "as the file tells")
+    assert different_limits({said[3900]: 28, same: 1, "other words": 5}) == ""
+    counts = {said[924]: 1, said[3900]: 28, same: 1, "other words": 5}
+    assert different_limits(counts) == "29 with white 4095, 1 with white 1023"
+
+
+def test_of_many_limits_the_most_frequent_are_named() -> None:
+    units = [scaling_of(as_rgb(Image.fromarray(np.array([[-n, n]], np.float32)))) for n in range(1, 7)]
+    named = "7 with black -3 and white 3, 2 with black -1 and white 1, 1 with black -2 and white 2, 3 with others"
+    assert different_limits(dict(zip(units, (2, 1, 7, 1, 1, 1), strict=True))) == named

@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     check_folder("--out", arguments.out)
     with progress_of_parts() as tell, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="SOURCE: expected images that can be explained")  # the sum says it
+        warnings.filterwarnings("ignore", message="SOURCE: expected (images that can|gray of)")  # the sum says it
         dataset.attribute_dataset(
             arguments.sources,
             arguments.out,
@@ -57,4 +57,10 @@ def _sum_up(folder: Path) -> None:
         raise RuntimeError(f"SOURCE: expected images that can be explained, found none: {errors}")
     print(f"{len(files)} rows in {name}, {files.error_count()} of them errors{f': {errors}' if errors else ''}")
     if count := files.note_count():
-        print(f"rows of gray of more than 8 bits, which was scaled as their column note tells: {count}")
+        print(f"rows of gray of more than 8 bits, which was scaled as their column note tells: {count}{_told(files)}")
+
+
+def _told(files: dataset.MapFiles) -> str:
+    """The different scalings, if there are several, and how to get one."""
+    scalings = files.different_scalings()
+    return f" ({scalings}: give images of 8 bits for one)" if scalings else ""
