@@ -35,8 +35,8 @@ def scaling_of(picture: object) -> str:
     return printable(str(getattr(picture, "info", {}).get(SCALED, "")))
 
 
-def different_limits(scalings: Mapping[str, int]) -> str:
-    """The limits of several pictures with their counts, the most frequent first; empty where all have the same.
+def counted_limits(scalings: Mapping[str, int]) -> str:
+    """The limits of pictures with their counts, the most frequent first.
 
     Args:
         scalings: how many pictures were scaled so, by the words of `scaling_of`. Other words are left out.
@@ -44,18 +44,27 @@ def different_limits(scalings: Mapping[str, int]) -> str:
     Examples::
 
         >>> ray = "gray of more than 8 bits: 0 became black and {} white (...)"
-        >>> different_limits({ray.format(1023): 1, ray.format(4095): 29})
+        >>> counted_limits({ray.format(1023): 1, ray.format(4095): 29})
         '29 with white 4095, 1 with white 1023'
     """
-    counts: Counter[str] = Counter()
+    limits = _limits(scalings)
+    named = limits.most_common(SAID)
+    others = limits.total() - sum(count for _, count in named)
+    said = [f"{count} with {one}" for one, count in named]
+    return ", ".join([*said, *([f"{others} with others"] if others else [])])
+
+
+def different_limits(scalings: Mapping[str, int]) -> str:
+    """`counted_limits`, but empty where all pictures have the same ones."""
+    return counted_limits(scalings) if len(_limits(scalings)) > 1 else ""
+
+
+def _limits(scalings: Mapping[str, int]) -> Counter[str]:
+    limits: Counter[str] = Counter()
     for words, count in scalings.items():
-        if limits := LIMITS.match(words):
-            counts[_said(*limits.groups())] += count
-    if len(counts) < 2:
-        return ""
-    said = [f"{count} with {limits}" for limits, count in counts.most_common(SAID)]
-    more = counts.total() - sum(count for _, count in counts.most_common(SAID))
-    return ", ".join([*said, *([f"{more} with others"] if more else [])])
+        if found := LIMITS.match(words):
+            limits[_said(*found.groups())] += count
+    return limits
 
 
 def _said(black: str, white: str) -> str:
