@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from captum_sgcampp.checks import check_positive
 from captum_sgcampp.names import printable
 
 # What detectors give. A file of 16 bits does not tell how many of them they used.
@@ -71,13 +72,24 @@ def _said(black: str, white: str) -> str:
     return f"white {white}" if black == "0" else f"black {black} and white {white}"
 
 
-def wide_gray_as_rgb(image: Image.Image) -> Image.Image:
+def check_white(white: float | None) -> None:
+    """A finite number above 0, or None."""
+    if white is not None:
+        check_positive("white", white)
+
+
+def wide_gray_as_rgb(image: Image.Image, white: float | None = None) -> Image.Image:
     """In RGB. Pillow's own conversion would make white of all above 255.
 
     - Of 16 bits, 0 becomes black. White is what the format tells, and else the largest number of 8, 10, 12, 14 or 16
       bits, the fewest that hold all values: an X-ray of 12 bits uses 4095 of 65535, and would be black.
     - Of 32 bits, which have no agreed white, the smallest finite value becomes black and the largest white. NaN and
       images of one value become black.
+
+    Args:
+        image: one for which `is_wide_gray` holds.
+        white: what becomes white, and 0 black, whatever the values are. PGM and JPEG 2000 keep the white that they
+            tell. None: the rule above.
 
     Raises:
         ValueError: no finite value.
@@ -86,7 +98,7 @@ def wide_gray_as_rgb(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "I" and TIFF_BITS in tags and tags.get(TIFF_SAMPLE_FORMAT, TIFF_UNSIGNED) == TIFF_UNSIGNED:
         values = values.view(np.uint32)  # Pillow keeps unsigned 32-bit samples in signed ones
-    black, white, reason = _black_and_white(image, values)
+    black, white, reason = _black_and_white(image, values, white)
     gray = _stretched(values, black, white)
     if tags.get(TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO:  # Pillow inverts up to 8 bits only
         gray, black, white = 255 - gray, white, black
@@ -95,8 +107,8 @@ def wide_gray_as_rgb(image: Image.Image) -> Image.Image:
         gray[values == transparent] = 255
     rgb = Image.fromarray(gray).convert("RGB")
     rgb.info = {
-        SCALED: f"gray of more than 8 bits: {black:.9g} became black and {white:.9g} white ({reason}); give an image "
-        "of 8 bits for other limits"
+        SCALED: f"gray of more than 8 bits: {black:.9g} became black and {white:.9g} white ({reason}); `white` or "
+        "an image of 8 bits gives other limits"
     }
     return rgb
 
@@ -106,13 +118,15 @@ def tiff_tags(image: Image.Image) -> Any:
     return getattr(image, "tag_v2", {})
 
 
-def _black_and_white(image: Image.Image, values: np.ndarray[Any, Any]) -> tuple[float, float, str]:
+def _black_and_white(image: Image.Image, values: np.ndarray[Any, Any], asked: float | None) -> tuple[float, float, str]:
     """The values that become 0 and 255, and why."""
+    if image.format in DECLARED:
+        return 0, MOST, "as the file tells"
+    if asked is not None and np.isfinite(values).any():
+        return 0, asked, "as asked for"
     declared = tiff_tags(image).get(TIFF_BITS, (16,))[0]
     if image.mode.startswith("I;16") and declared < 16:
         return 0, 2**declared - 1, "as the file tells"
-    if image.format in DECLARED:
-        return 0, MOST, "as the file tells"
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         largest = int(values.max())
         bits = next(depth for depth in DEPTHS if largest < 2**depth)

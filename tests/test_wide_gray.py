@@ -8,8 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from captum_sgcampp import explain
+from captum_sgcampp.dataset import Options
+from captum_sgcampp.evaluation.cases import ImageFolder
+from captum_sgcampp.vision.classifiers import load_classifier
 from captum_sgcampp.vision.images import as_rgb, read_image
 from captum_sgcampp.wide_gray import different_limits, scaling_of
 
@@ -46,6 +51,37 @@ def test_a_white_that_the_file_tells_is_taken(tmp_path: Path) -> None:
     (tmp_path / "dark.pgm").write_bytes(b"P5 2 1 4095\n" + np.array([0, 1000], ">u2").tobytes())
     found = read_image(tmp_path / "dark.pgm")
     assert np.asarray(found)[0, :, 0].tolist() == [0, 62] and "(as the file tells)" in scaling_of(found)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_a_white_that_is_asked_for_is_taken(kind: Any, tmp_path: Path) -> None:
+    """So that several pictures are scaled alike; what is whiter is white."""
+    Image.fromarray(np.array([[0, 924, 4095, 5000]], kind)).save(tmp_path / "ray.tif")
+    found = read_image(tmp_path / "ray.tif", white=4095)
+    assert np.asarray(found)[0, :, 0].tolist() == [0, 58, 255, 255]
+    assert "0 became black and 4095 white (as asked for)" in scaling_of(found)
+
+
+def test_what_needs_no_white_keeps_its_own(tmp_path: Path) -> None:
+    """Pillow has scaled the values of a PGM. Pictures of 8 bits are as they are."""
+    (tmp_path / "dark.pgm").write_bytes(b"P5 2 1 4095\n" + np.array([0, 1000], ">u2").tobytes())
+    assert np.asarray(read_image(tmp_path / "dark.pgm", white=2000))[0, 1, 0] == 62
+    eight = Image.fromarray(np.full((2, 2), 100, np.uint8))
+    assert np.asarray(as_rgb(eight, 200)).max() == 100
+
+
+@pytest.mark.parametrize(
+    "white, error", [(0, ValueError), (-1, ValueError), (float("nan"), ValueError), ("9", TypeError)]
+)
+def test_a_white_is_a_number_above_0(white: Any, error: type[Exception], tmp_path: Path) -> None:
+    for call in (
+        lambda: read_image("nowhere.png", white=white),
+        lambda: Options(white=white),
+        lambda: explain(image=np.zeros((9, 9), np.uint16), white=white),
+        lambda: ImageFolder(load_classifier(), tmp_path, torch.device("cpu"), white=white),
+    ):
+        with pytest.raises(error, match=r"^white: expected a"):
+            call()
 
 
 def test_32_bits_go_from_the_smallest_to_the_largest_value(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def _warn(folder: Path) -> None:
     if scalings := files.different_scalings():
         warnings.warn(
             f"SOURCE: expected gray of more than 8 bits with one white, found rows of several: {scalings}; give "
-            "images of 8 bits for one",
+            "`white`",
             stacklevel=3,
         )
 

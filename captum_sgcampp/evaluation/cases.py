@@ -20,7 +20,7 @@ from captum_sgcampp.evaluation.regions import Boxed, box_regions, enclosing_box,
 from captum_sgcampp.names import printable
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.images import SUFFIXES, ImageError, read_image
-from captum_sgcampp.wide_gray import scaling_of
+from captum_sgcampp.wide_gray import check_white, scaling_of
 
 # The first scene of an evaluation with seed 0. All seeds of training scenes are smaller.
 FIRST_EVALUATION_SEED = 3_000_000_000
@@ -116,6 +116,7 @@ class ImageFolder:
         masks: folder of masks as PNG by the same stem, not black where the object is.
         boxes_file: see `read_boxes`. Only the images that it names are explained.
         limit: only the first so many images.
+        white: of gray images of more than 8 bits, as in `read_image`. Masks have none.
     """
 
     classifier: Classifier
@@ -125,9 +126,11 @@ class ImageFolder:
     masks: Path | None = None
     limit: int | None = None
     boxes_file: Path | None = None
+    white: float | None = None
     kind: ClassVar[str] = "images"
 
     def __post_init__(self) -> None:
+        check_white(self.white)
         self.check()
 
     def check(self) -> None:
@@ -146,6 +149,7 @@ class ImageFolder:
             "--masks": None if self.masks is None else os.path.abspath(self.masks),
             "--boxes": None if self.boxes_file is None else os.path.abspath(self.boxes_file),
             "--target-from-name": self.target_from_name,
+            "--white": self.white,
         }
 
     def items(self) -> Sequence[Item]:
@@ -206,7 +210,7 @@ class ImageFolder:
         return found
 
     def _picture(self, item: Item) -> Image.Image:
-        return read_image(self._image(item))
+        return read_image(self._image(item), white=self.white)
 
     def _image(self, item: Item) -> Path:
         return self.folder / os.fsdecode(item.file)

@@ -66,8 +66,11 @@ def test_different_scalings_are_counted(command: Any, photos: Path) -> None:
     for number, largest in enumerate((4000, 924, 3500)):
         Image.fromarray(np.full((9, 9), largest, np.uint16)).save(photos / f"ray{number}.png")
     status, out, err = command("attribute", "photos", "--out", "maps", "--methods", "grad-cam")
-    assert status == 0 and "column note tells: 3 (2 with white 4095, 1 with white 1023: give " in out
+    assert status == 0 and "column note tells: 3 (2 with white 4095, 1 with white 1023: give --white)\n" in out
     assert "white" not in err  # once is enough
+    arguments = ("attribute", "photos", "--methods", "grad-cam", "--white", "4095", "--out")
+    assert "column note tells: 3\n" in command(*arguments, "alike")[1]
+    assert "white: expected None, as in " in command(*arguments, "maps")[2]
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,15 @@ def test_a_missing_part_is_made_again_with_the_same_bytes(folder: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    "change", [{"nt_samples": 4}, {"seed": 1}, {"layers": ("1",)}, {"targets": ("a",)}, {"methods": ("grad-cam++",)}]
+    "change",
+    [
+        {"nt_samples": 4},
+        {"seed": 1},
+        {"layers": ("1",)},
+        {"white": 4095},
+        {"targets": ("a",)},
+        {"methods": ("grad-cam++",)},
+    ],
 )
 def test_other_settings_are_refused_by_name(change: dict[str, Any], folder: Path, tmp_path: Path, factory: str) -> None:
     attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)

@@ -82,7 +82,13 @@ def test_the_report_tells_how_gray_of_16_bits_was_scaled(photos: ImageFolder, tm
     for number, largest in enumerate((4000, 924, 3500)):
         Image.fromarray(np.full((9, 9), largest, np.uint16)).save(photos.folder / f"ray{number}.png")
     text = finished(photos, tmp_path / "out")
-    assert "\nImages of gray of more than 8 bits, scaled to 8: 2 with white 4095, 1 with white 1023; the" in text
+    assert (
+        "\nImages of gray of more than 8 bits, scaled to 8: 2 with white 4095, 1 with white 1023; give --white" in text
+    )
+    alike = replace(photos, white=4095)
+    assert "scaled to 8: 3 with white 4095; the column" in finished(alike, tmp_path / "alike")
+    with pytest.raises(ValueError, match=r"^--white: expected None, as in .*, found 4095"):
+        opened(alike, tmp_path / "out")
 
 
 def test_a_method_that_is_not_measured_is_no_reference(classifier: Any, cases: Scenes, tmp_path: Path) -> None:
@@ -122,9 +128,9 @@ def test_each_image_is_read_once_without_mosaics(
 ) -> None:
     read: list[str] = []
 
-    def counted(path: Path) -> Image.Image:
+    def counted(path: Path, **options: Any) -> Image.Image:
         read.append(path.name)
-        return read_image(path)
+        return read_image(path, **options)
 
     monkeypatch.setattr("captum_sgcampp.evaluation.cases.read_image", counted)
     finished(photos, tmp_path / "out")
