@@ -166,6 +166,15 @@ def test_workflows_run_only_scripts_that_are_there(name: str) -> None:
                 assert (ROOT / path).is_file(), path
 
 
+def test_extras_are_named_with_commands_that_work_in_a_checkout() -> None:
+    """The package is on no index yet."""
+    files = [ROOT / "README.md", *(ROOT / "tutorials").rglob("*.md"), *(ROOT / "captum_sgcampp").rglob("*.py")]
+    command = re.compile(r"pip install '([\w.-]+)\[(\w+)\]'")
+    named = {found for file in files for found in command.findall(file.read_text("utf-8"))}
+    assert {package for package, _ in named} == {"."}
+    assert {"demo", "ray", "huggingface"} <= {extra for _, extra in named} <= set(PROJECT["optional-dependencies"])
+
+
 def test_the_documentation_workflow_installs_the_extra_docs() -> None:
     steps = load_yaml(".github/workflows/documentation.yml")["jobs"]["build"]["steps"]
     commands = [step["run"].replace("'", "") for step in steps if "run" in step]

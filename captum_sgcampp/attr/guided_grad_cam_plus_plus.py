@@ -64,7 +64,8 @@ class GuidedGradCamPlusPlus(GradientAttribution):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model: expected a torch.nn.Module, whose ReLUs can be found, found {_kind(model)}")
         if not isinstance(layer, nn.Module):
-            raise TypeError(f"layer: expected one torch.nn.Module, found {_kind(layer)}")
+            hint = f"; model.get_submodule({layer!r}) is the one of this name" if isinstance(layer, str) else ""
+            raise TypeError(f"layer: expected one torch.nn.Module, found {_kind(layer)}{hint}")
         GradientAttribution.__init__(self, model)
         self.grad_cam = self._layer_method(model, layer, device_ids, reshape_transform=reshape_transform)
 

@@ -235,7 +235,8 @@ def _check_layers(layer: object) -> None:
         raise ValueError("layer: expected a module or a list of modules, found an empty one")
     for module in layers:
         if not isinstance(module, nn.Module):
-            raise TypeError(f"layer: expected a torch.nn.Module or a list of them, found {type(module).__name__}")
+            hint = f"; model.get_submodule({module!r}) is the one of this name" if isinstance(module, str) else ""
+            raise TypeError(f"layer: expected a torch.nn.Module or a list of them, found {type(module).__name__}{hint}")
         if isinstance(module, torch.jit.ScriptModule):
             raise TypeError("layer: expected a module that runs Python hooks, found a TorchScript module")
     if len({id(module) for module in layers}) < len(layers):

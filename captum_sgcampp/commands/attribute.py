@@ -8,6 +8,7 @@ from pathlib import Path
 
 from captum_sgcampp import dataset
 from captum_sgcampp.commands.outputs import check_folder
+from captum_sgcampp.dataset.overlays import FOLDER as OVERLAYS
 from captum_sgcampp.names import printable
 from captum_sgcampp.storage.progress import progress_of_parts
 
@@ -62,6 +63,8 @@ def _sum_up(folder: Path) -> None:
     if errors and files.error_count() == len(files):
         raise RuntimeError(f"SOURCE: expected images that can be explained, found none: {errors}")
     print(f"{len(files)} rows in {name}, {files.error_count()} of them errors{f': {errors}' if errors else ''}")
+    if files.settings["overlays"]:
+        print(f"pictures of the maps in {printable(str(folder / OVERLAYS))}")
     if count := files.note_count():
         print(f"rows of gray of more than 8 bits, which was scaled as their column note tells: {count}{_told(files)}")
 

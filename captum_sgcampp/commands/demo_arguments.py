@@ -9,7 +9,7 @@ from captum_sgcampp.commands.arguments import EXIT_STATUS, whole
 from captum_sgcampp.commands.choices import BUNDLED
 
 DESCRIPTION = f"""\
-Open a page in the browser that explains pictures. Needs the extra `demo`: pip install 'captum-sgcampp[demo]'
+Open a page in the browser that explains pictures. Needs the extra `demo`: pip install '.[demo]' in a checkout
 
 The page is served on this machine alone, and asks no other host for anything. Its visitors choose among the networks
 that are named here: {BUNDLED} (bundled, default), torchvision's, and those of your own code. Stop it with Ctrl-C.
@@ -42,8 +42,8 @@ def add_to(commands: Any) -> None:
         nargs="+",
         default=[],
         metavar="WHERE:FUNCTION[=ARGUMENT]",
-        help="modules or .py files, which are executed, and functions that give a model of inputs (N, 3, 224, 224), "
-        "normalized as ImageNet, or a Classifier",
+        help="modules or .py files, which are executed, and functions that give a torch.nn.Module of RGB pictures, "
+        "prepared as timm does it for its networks, else as for ImageNet; or a Classifier",
     )
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default: 127.0.0.1, this machine)")
     add("--port", type=whole(1, 65535), metavar="P", help="port (default: the first free one from 7860)")

@@ -17,6 +17,7 @@ from captum_sgcampp.commands import explain_recordings
 from captum_sgcampp.commands.outputs import check_map_folder, check_pictures, page_paths
 from captum_sgcampp.names import printable
 from captum_sgcampp.storage.progress import progress
+from captum_sgcampp.vision.any_image import check_exists
 from captum_sgcampp.vision.classifiers import BUNDLED, Classifier, usable_device
 from captum_sgcampp.vision.explain import SCENE_TARGET, about_bundled, bundled_scene
 from captum_sgcampp.vision.explained_classes import class_count
@@ -98,7 +99,7 @@ def _checked_outputs(arguments: argparse.Namespace, targets: Sequence[str]) -> l
     if arguments.save_maps:
         check_map_folder(arguments.save_maps, arguments.overwrite)
     if images and not any(path.exists() for path in images):
-        read_image(images[0])  # the error says what is the matter
+        check_exists(images[0])
     return pages
 
 

@@ -32,7 +32,7 @@ try:
     import ray.data
 except ImportError as error:
     raise ImportError(
-        f"--engine ray: expected Ray Data, found none ({error}); pip install 'captum-sgcampp[ray]'"
+        f"--engine ray: expected Ray Data, found none ({error}); pip install '.[ray]' in a checkout"
     ) from error
 
 MOST_DEATHS = 3  # processes that may die over one part, with their machine or for lack of memory

@@ -64,8 +64,16 @@ class MapFiles(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
+    def __repr__(self) -> str:
+        return f"MapFiles({os.fspath(self._folder)!r}: {len(self)} rows, {self.error_count()} of them errors)"
+
     def __getitem__(self, row: int) -> dict[str, Any]:
         """One row: every column by name, and the map `(1, h, w)`, or None where there is an error."""
+        if isinstance(row, str):
+            raise TypeError(
+                f"row: expected a number, found {row!r}; that of an image is "
+                f"files.table(['image'])['image'].to_pylist().index({row!r})"
+            )
         if not -len(self) <= row < len(self):
             raise IndexError(f"row: expected one of {len(self)}, found {row}")
         row %= len(self)

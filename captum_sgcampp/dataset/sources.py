@@ -253,7 +253,7 @@ def _saved_dataset(folder: bytes, of_file: str) -> Any:
         import datasets
     except ImportError as error:
         raise ImportError(
-            f"SOURCE: {os.fsdecode(folder)} is a Hugging Face data set; pip install 'captum-sgcampp[huggingface]'"
+            f"SOURCE: {os.fsdecode(folder)} is a Hugging Face data set; pip install '.[huggingface]' in a checkout"
         ) from error
     rows = datasets.load_from_disk(os.fsdecode(folder))
     for name, feature in rows.features.items():

@@ -18,7 +18,7 @@ os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(2**62)
 try:
     import gradio
 except ImportError as error:
-    raise ImportError(f"demo: expected Gradio, found {error}; pip install 'captum-sgcampp[demo]'") from error
+    raise ImportError(f"demo: expected Gradio, found {error}; pip install '.[demo]' in a checkout") from error
 
 __all__ = ["complain", "gradio"]
 

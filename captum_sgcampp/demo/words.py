@@ -13,7 +13,7 @@ from captum_sgcampp.demo.maps import ShownMap
 from captum_sgcampp.demo.methods import SHOWN, is_guided, takes_noise
 from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
 from captum_sgcampp.functional.tensors import of_norm_one
-from captum_sgcampp.vision.words import advice_on, of_statistics, on_closed_form
+from captum_sgcampp.vision.words import advice_on, has_relu, of_statistics, on_closed_form
 
 
 def sentences(found: Explanation) -> list[str]:
@@ -35,10 +35,11 @@ def _of_class(found: Explanation, target: int, row: tuple[ShownMap, ...]) -> Ite
 
 
 def _advice(found: Explanation) -> Iterator[str]:
+    with_relu = has_relu(found.network.classifier.model)
     for row in found.rows:
         for one in row:
             if one.statistics is not None and not one.reason_of_zeros:
-                yield from _on_statistics(one.statistics, found.settings.auto)
+                yield from _on_statistics(one.statistics, found.settings.auto, with_relu)
         if _noise_changes_nothing(row):
             yield (
                 "Here the noise changes only the scale: Smooth Grad-CAM++ equals Grad-CAM++, as before global average "
@@ -47,14 +48,15 @@ def _advice(found: Explanation) -> Iterator[str]:
     if not found.closed_form_is_exact and set(found.settings.methods) != {"grad-cam"}:
         yield on_closed_form(found.network.exact_layers)
     if found.layer.both_signs:
-        yield "This layer has activations of both signs, which make poles. A layer after a ReLU has none."
+        instead = " A layer after a ReLU has none." if with_relu else ""
+        yield f"This layer has activations of both signs, which make poles.{instead}"
 
 
-def _on_statistics(statistics: SamplingStatistics, auto: bool) -> Iterator[str]:
+def _on_statistics(statistics: SamplingStatistics, auto: bool, with_relu: bool) -> Iterator[str]:
     count = int(statistics.nt_samples)
     if count > 1 and statistics.standard_error.item() > TOLERANCE:
         yield f"The map is not settled yet: raise n{'' if auto else ', or let the page choose it'}."
-    yield from advice_on(statistics)
+    yield from advice_on(statistics, with_relu)
 
 
 def _noise_changes_nothing(row: tuple[ShownMap, ...]) -> bool:

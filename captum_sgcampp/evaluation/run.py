@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
@@ -154,6 +156,17 @@ def _listed(reasons: Mapping[str, str]) -> str:
     return "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
 
 
+def _first(failures: Sequence[str], reasons: Mapping[str, str]) -> str:
+    """Why nothing could be measured: of the first image, or of each group."""
+    return failures[0].removeprefix("Not measured: ") if failures else _listed(reasons)
+
+
+def _count(rows: pa.Table, listed: int) -> str:
+    """How many images have values, of those in the list."""
+    measured = len(pc.unique(rows.filter(pc.is_null(rows["error"]))["image"]))
+    return str(listed) if measured == listed else f"{measured} of {listed}"
+
+
 def _example(classifier: Classifier, cases: Cases) -> Tensor:
     """An input that the model takes. None of the images: any of them may be damaged."""
     example = classifier.prepare(example_picture()).to(cases.device)
@@ -239,8 +252,8 @@ class Evaluation:
         summary = summarize(measured, self._metrics(), reference)
         reasons = self._reasons(summary)
         if not summary:
-            raise ValueError(f"FOLDER: expected images that can be measured, found {_listed(reasons)}. {lines[:1]}")
-        of_run = head(self.classifier, f"{len(items)} {self.cases.kind}", self.bench.settings)
+            raise ValueError(f"FOLDER: expected images that can be measured, found none: {_first(lines, reasons)}")
+        of_run = head(self.classifier, f"{_count(rows, len(items))} {self.cases.kind}", self.bench.settings)
         told = [*lines, *scaled(noted(rows)), *notes(self.bench)]
         text = table(summary, self.chosen, reference, of_run, reasons, told)
         self._write(text, measured, summary)

@@ -139,6 +139,14 @@ def _check_same(path: Path, expected: Mapping[str, Any], found: Mapping[str, Any
     for name in dict.fromkeys([*expected, *found]):
         if expected.get(name) != found.get(name):
             raise ValueError(
-                f"{name}: expected {expected.get(name)!r}, as in {path}, found {found.get(name)!r}; choose another "
-                "--out for other settings"
+                f"{name}: expected {expected.get(name)!r}, as in {path}, found {found.get(name)!r}; "
+                f"{_to_go_on(name, expected.get(name))}choose another --out for other settings"
             )
+
+
+def _to_go_on(name: str, expected: Any) -> str:
+    """The option that an earlier call had. Other settings than flags are named with their value anyway."""
+    option = f"--{name.removeprefix('--').replace('_', '-')}"
+    if not isinstance(expected, bool):
+        return ""
+    return f"{'give' if expected else 'leave out'} {option} to go on, or "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -80,7 +80,10 @@ def described(
     elif isinstance(model, nn.Module):
         found = _of_module(_checked(model), weights, given=transform is not None)
     else:
-        raise TypeError(f"model: expected a torch.nn.Module, a name or a Classifier, found {type(model).__name__}")
+        hint = "; load a state dict into its network with load_state_dict" if isinstance(model, Mapping) else ""
+        raise TypeError(
+            f"model: expected a torch.nn.Module, a name or a Classifier, found {type(model).__name__}{hint}"
+        )
     classifier, notes = found
     if transform is not None:
         if not callable(transform):

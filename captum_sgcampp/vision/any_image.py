@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from captum_sgcampp.names import printable
+from captum_sgcampp.names import nearest, printable
 from captum_sgcampp.vision.images import as_rgb, read_image, resizable_rgb
 from captum_sgcampp.vision.preprocessing import Normalization
 from captum_sgcampp.vision.recordings import SUFFIXES
@@ -79,7 +79,25 @@ def _of_file(path: Path, white: float | None) -> OneImage:
             f"image: expected an image file, found {path.name!r} ({kind}); the command `captum-sgcampp explain` takes "
             "clips, volumes and signals"
         )
+    check_exists(path)
     return OneImage(printable(path.name), read_image(path, white=white))
+
+
+def check_exists(path: Path) -> None:
+    """The error names the nearest files of the folder.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    if path.exists():
+        return
+    try:
+        names = os.listdir(path.parent)
+    except OSError:  # no such folder either, or one that may not be listed
+        names = []
+    raise FileNotFoundError(
+        f"image: expected an image file, found none at {os.fspath(path)!r}{nearest(path.name, names)}"
+    )
 
 
 def _of_tensor(image: Tensor, white: float | None) -> OneImage:

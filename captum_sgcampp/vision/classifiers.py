@@ -121,7 +121,9 @@ def usable_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device: expected a device that torch can use, found {name!r} ({error})") from error
+        lacks_gpu = name.startswith("cuda") and not torch.cuda.is_available()
+        hint = "; torch sees no such GPU: leave it out to compute without one" if lacks_gpu else ""
+        raise ValueError(f"device: expected a device that torch can use, found {name!r} ({error}){hint}") from error
     return device
 
 

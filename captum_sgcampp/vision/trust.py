@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from captum_sgcampp.vision.explanation import ExplainedMap
 from captum_sgcampp.vision.layer_choice import layers_with_exact_closed_form, named_layer
 from captum_sgcampp.vision.methods import OF_GRADIENT
-from captum_sgcampp.vision.words import advice_on, on_closed_form
+from captum_sgcampp.vision.words import advice_on, has_relu, on_closed_form
 
 
 def advice(model: nn.Module, inputs: Tensor, maps: Sequence[ExplainedMap]) -> list[str]:
@@ -24,7 +24,7 @@ def advice(model: nn.Module, inputs: Tensor, maps: Sequence[ExplainedMap]) -> li
         f"{one.layer}: {line}"
         for one in maps
         if one.statistics is not None and one.values.any()
-        for line in advice_on(one.statistics)
+        for line in advice_on(one.statistics, has_relu(model))
     ]
     with_closed_form = dict.fromkeys(one.layer for one in maps if one.method not in OF_GRADIENT)
     exact = _exact(model, inputs, with_closed_form)

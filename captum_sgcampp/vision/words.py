@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from torch import nn
+
 from captum_sgcampp.functional.sampling_statistics import SamplingStatistics
 
 # An effective sample size below this is hardly more than one sample.
 FEW_SAMPLES = 2
 MANY_POLES = 0.1  # of the weight
+_TWO_SIDED = 'the two-sided method (method="two-sided-smooth-grad-cam++", in attribute two_sided=True)'
 
 
 def of_statistics(statistics: SamplingStatistics) -> str:
@@ -38,16 +41,23 @@ def one_sample_decides(statistics: SamplingStatistics) -> bool:
     return count > 1 and statistics.effective_sample_size.item() < min(FEW_SAMPLES, 0.75 * count)
 
 
-def advice_on(statistics: SamplingStatistics) -> Iterator[str]:
+def has_relu(model: nn.Module) -> bool:
+    """Whether layers after a ReLU can be named."""
+    return any(isinstance(module, nn.ReLU | nn.ReLU6) for module in model.modules())
+
+
+def advice_on(statistics: SamplingStatistics, with_relu: bool) -> Iterator[str]:
     """What follows where one sample or poles decide the map.
 
     Args:
         statistics: of one example.
+        with_relu: whether the network `has_relu`.
     """
     if one_sample_decides(statistics):
         yield "One noisy sample decides the map: lower the noise level."
     if statistics.pole_weight_share.item() > MANY_POLES:
-        yield "Poles of alpha decide much of the map: choose a layer after a ReLU, or the two-sided method."
+        layer = "a layer after a ReLU, or " if with_relu else ""
+        yield f"Poles of alpha decide much of the map: choose {layer}{_TWO_SIDED}."
 
 
 def on_closed_form(exact_layers: Sequence[str] = ()) -> str:

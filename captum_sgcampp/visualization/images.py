@@ -5,6 +5,7 @@ Further keywords go to `captum.attr.visualization.visualize_image_attr`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,6 +64,11 @@ def compare_maps(
         >>> figure = compare_maps(photo, {"Grad-CAM++": attr[0], "Smooth Grad-CAM++": smooth[0]}, titles="tabby")
         >>> figure.savefig("maps.png")
     """
+    if isinstance(image, str | os.PathLike):
+        raise TypeError(
+            f"image: expected a picture or a list of them, found the path {os.fspath(image)!r}; "
+            "captum_sgcampp.vision.images.read_image reads it"
+        )
     images = [image] if isinstance(image, Image.Image | np.ndarray | Tensor) else list(image)
     rows = [maps] if isinstance(maps, Mapping) else list(maps)
     names = [titles] * len(images) if isinstance(titles, str) else list(titles)

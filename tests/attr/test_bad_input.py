@@ -315,6 +315,8 @@ def test_constructor(method: Any) -> None:
     for layer in ("relu1", None, model.relu1.forward):
         with pytest.raises(TypeError, match=r"^layer: expected .*found"):
             method(model, layer)
+    with pytest.raises(TypeError, match=r"found str; model\.get_submodule\('relu1'\)"):
+        method(model, "relu1")
 
 
 class Failing(nn.Module):

@@ -174,6 +174,8 @@ def test_bad_input_is_refused_and_leaves_everything_as_it_was(method: Any) -> No
     model, x = ConvNet(), images()
     with pytest.raises(TypeError, match=r"^model: expected .*found function"):
         method(lambda x: model(x), model.relu1)
+    with pytest.raises(TypeError, match=r"^layer: expected .*found str; model\.get_submodule\('relu1'\)"):
+        method(model, "relu1")
     with pytest.raises(TypeError, match=r"^layer: expected .*found list"):
         method(model, [model.relu1])
 

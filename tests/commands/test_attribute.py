@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ def test_a_run_without_any_map_fails_and_names_the_files(command: Any, tmp_path:
     status, _, err = command("attribute", "empty", "--out", "maps", "--methods", "grad-cam")
     assert status == 1 and err.count("\n") == 1
     assert "SOURCE: expected images that can be explained, found none: a.png (ImageError: " in err
+
+
+def test_overlays_are_told_with_their_folder_and_to_go_on_the_option(command: Any, photos: Path) -> None:
+    arguments = ("attribute", "photos", "--out", "maps", "--methods", "grad-cam")
+    status, out, _ = command(*arguments, "--overlays")
+    folder = re.search("^pictures of the maps in (.+)$", out, re.MULTILINE)
+    assert status == 0 and folder is not None and any(Path(folder[1]).rglob("*.png"))
+    status, _, err = command(*arguments)
+    assert status == 2 and "found False; give --overlays to go on, or choose another --out" in err
 
 
 def test_gray_of_16_bits_is_told(command: Any, photos: Path) -> None:

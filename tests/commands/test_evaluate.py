@@ -315,7 +315,7 @@ WRONG: list[tuple[tuple[object, ...], int, str]] = [
     (("--model-factory", "mine.py:absent"), 2, "--model-factory: expected a function"),
     (("--model-factory", "mine.py:nothing"), 2, "--model-factory: expected a torch.nn.Module"),
     (("--model-factory", "mine.py:broken"), 2, "--model-factory: expected a model from broken, found KeyError: 'weig"),
-    (("--model-factory", "mine.py:small"), 2, "--model-factory: expected a model of inputs (N, 3, 224, 224), found"),
+    (("--model-factory", "mine.py:small"), 2, "--model-factory: expected a network that takes RGB pictures, found"),
     (("--model-factory", "mine.py:pixels"), 2, "--model-factory: expected a model that gives logits"),
     (("--model-factory", "wrong.py:load"), 2, "--model-factory: expected a file that runs, found SyntaxError"),
     (("--out", "mine.py"), 3, "--out: expected a folder, found a file at mine.py"),

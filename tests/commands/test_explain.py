@@ -214,6 +214,7 @@ def test_the_picture_tells_what_was_selected(run: Any, monkeypatch: pytest.Monke
 
 WRONG: list[tuple[list[str], int, str]] = [
     (["missing.png"], 3, "missing.png"),
+    (["test.png"], 3, "(did you mean text.png"),
     (["text.png"], 3, "text.png"),
     (["--target", "unicorn"], 2, "target: expected"),
     (["--target", "99"], 2, "target: expected"),

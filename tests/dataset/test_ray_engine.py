@@ -352,6 +352,6 @@ def test_without_ray_the_extra_is_named(
     monkeypatch.delitem(sys.modules, "captum_sgcampp.dataset.ray_engine", raising=False)
     monkeypatch.delattr(dataset, "ray_engine", raising=False)
     assert main(["attribute", str(tmp_path), "--out", str(tmp_path / "maps"), "--engine", "ray"]) == 1
-    assert "pip install 'captum-sgcampp[ray]'" in capsys.readouterr().err
+    assert "pip install '.[ray]' in a checkout" in capsys.readouterr().err
     with pytest.raises(FileNotFoundError):
         existing_run(tmp_path / "maps")

@@ -195,6 +195,18 @@ def test_maps_are_upsampled_on_request(folder: Path, tmp_path: Path, factory: st
     assert files.table(["image", "score"]).to_pandas().shape == (12, 2)
     with pytest.raises(IndexError, match="row"):
         files[12]
+    assert repr(files) == f"MapFiles({str(tmp_path / 'out')!r}: 12 rows, 0 of them errors)"
+
+
+def test_a_row_by_the_name_of_its_image_is_refused_with_a_call_that_finds_it(
+    folder: Path, tmp_path: Path, factory: str
+) -> None:
+    attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)
+    files = dataset.open(tmp_path / "out")
+    name = files[5]["image"]
+    with pytest.raises(TypeError, match=r"^row: expected a number, found '") as caught:
+        files[name]  # type: ignore[index]
+    assert files[eval(str(caught.value).rpartition(" is ")[2])]["image"] == name
 
 
 def test_layers_of_different_sizes_stand_in_one_table(folder: Path, tmp_path: Path, factory: str) -> None:

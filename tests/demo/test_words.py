@@ -114,6 +114,16 @@ def test_without_a_better_layer_the_advice_is_exact_derivatives(monkeypatch: pyt
     assert any(". In Python take derivatives='exact'" in line for line in sentences(found))
 
 
+@pytest.mark.parametrize("end", [nn.ReLU(), nn.Tanh()])
+def test_a_layer_after_a_relu_is_advised_only_where_there_is_one(
+    end: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ending", lambda: Ending(end), raising=False)
+    said = sentences(explained(Networks([], [f"{__name__}:ending"]), layer="first", methods=("grad-cam++",)))
+    (signs,) = [line for line in said if "both signs" in line]
+    assert signs.endswith("A layer after a ReLU has none.") == isinstance(end, nn.ReLU)
+
+
 class Ending(nn.Module):
     """Two convolutions, and what is given between them and the scores."""
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+
+from captum_sgcampp import LayerGradCamPlusPlus
 
 PAGE = Path(__file__).resolve().parents[2] / "tutorials" / "recipes.md"
 
@@ -50,6 +53,20 @@ def logged(folder: Path) -> list[str]:
 def test_tensorboard_gets_the_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("TensorBoard", tmp_path, monkeypatch)
     assert logged(tmp_path) == ["Grad-CAM++"]
+
+
+@pytest.mark.slow
+def test_maps_between_two_steps_change_nothing_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = []
+    for name in ("with_maps", "without"):
+        (tmp_path / name).mkdir()
+        torch.manual_seed(0)  # of the dropout
+        trained.append(run("A training loop", tmp_path / name, monkeypatch)["network"])
+        monkeypatch.setattr(LayerGradCamPlusPlus, "attribute", lambda *_: torch.ones(4, 1, 16, 16))
+    assert logged(tmp_path / "with_maps") == ["maps"]
+    assert [module.training for module in trained[0].modules()] == [True] * len(list(trained[0].modules()))
+    for one, other in zip(*(network.parameters() for network in trained), strict=True):
+        assert torch.equal(one, other) and torch.equal(one.grad, other.grad)
 
 
 @pytest.mark.slow

@@ -375,6 +375,7 @@ class NoScores(nn.Module):
 
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"model": 3}, TypeError, "model: expected a torch.nn.Module, a name or a Classifier, found int"),
+    ({"model": nn.Linear(1, 1).state_dict()}, TypeError, "model: expected .*found OrderedDict; .*with load_state_dict"),
     ({"model": "resnet999"}, ValueError, "model: expected 'shapes' or a classifier of torchvision.*did you mean"),
     ({"model": ConvNet(channels=3).train()}, ValueError, "model: expected one in evaluation mode, .*model.eval"),
     ({"model": NoScores().eval(), "classes": None}, ValueError, r"model: expected scores \(N, classes\), found shape"),
@@ -455,6 +456,20 @@ def test_a_missing_file_and_a_missing_image_are_named() -> None:
         small(image="nowhere.png")
     with pytest.raises(ValueError, match=r"^image: expected one for ConvNet, found none"):
         explain(ConvNet(channels=3))
+
+
+def test_near_a_missing_file_others_of_its_folder_are_named(tmp_path: Path) -> None:
+    picture().save(tmp_path / "tabby.png")
+    with pytest.raises(FileNotFoundError, match=r"^image: expected .*taby\.png' \(did you mean tabby\.png\?\)$"):
+        small(image=tmp_path / "taby.png")
+    with pytest.raises(FileNotFoundError, match=r"nowhere.taby\.png'$"):
+        small(image=tmp_path / "nowhere" / "taby.png")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_device_is_to_be_left_out() -> None:
+    with pytest.raises(ValueError, match=r"^device: expected .*found 'cuda' .*no such GPU: leave it out"):
+        small(device="cuda")
 
 
 def test_a_map_that_there_is_not_is_named() -> None:

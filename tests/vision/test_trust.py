@@ -44,12 +44,27 @@ def test_a_closed_form_that_is_off_is_told_unless_the_method_needs_none(tmp_path
 def test_many_poles_are_told_and_few_are_not() -> None:
     """Before a ReLU activations have both signs, which make poles."""
     found = explained(ConvNet(channels=3), layer=["conv1", "relu1", "conv2", "relu2"], target=[0, 1, 2])
-    wanted = {f"{one.layer}: {line}" for one in found.maps for line in advice_on(one.statistics) if one.values.any()}
+    drawn = [one for one in found.maps if one.values.any()]
+    wanted = {f"{one.layer}: {line}" for one in drawn for line in advice_on(one.statistics, with_relu=True)}
     shares = [one.statistics.pole_weight_share.item() for one in found.maps if one.values.any()]
     assert max(shares) > MANY_POLES > min(shares)
     assert set(found.advice) == wanted and len(found.advice) == len(wanted)
     (poles,) = {line.partition(": ")[2] for line in wanted if "Poles" in line}
-    assert poles == "Poles of alpha decide much of the map: choose a layer after a ReLU, or the two-sided method."
+    assert poles == (
+        "Poles of alpha decide much of the map: choose a layer after a ReLU, or the two-sided method "
+        '(method="two-sided-smooth-grad-cam++", in attribute two_sided=True).'
+    )
+
+
+def test_a_layer_after_a_relu_is_advised_only_where_there_is_one() -> None:
+    class Without(ConvNet):
+        def __init__(self) -> None:
+            super().__init__(channels=3)
+            self.relu1, self.relu2, self.relu3 = nn.Tanh(), nn.Tanh(), nn.Tanh()
+
+    found = explained(Without(), layer=["conv1", "relu1", "conv2", "relu2"], target=[0, 1, 2])
+    (poles,) = {line.partition(": ")[2] for line in found.advice if "Poles" in line}
+    assert poles.startswith("Poles of alpha decide much of the map: choose the two-sided method (method=")
 
 
 def test_a_network_that_allows_no_graph_is_explained_without_this_advice(monkeypatch: pytest.MonkeyPatch) -> None:

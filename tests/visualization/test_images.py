@@ -142,6 +142,8 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         compare_maps(torch.rand(4, 20, 30), {"map": torch.rand(3, 3)})
     with pytest.raises(ValueError, match=r"^maps: expected .*found"):
         compare_maps(photo(), {"map": torch.rand(2, 3, 3)})
+    with pytest.raises(TypeError, match=r"^image: expected a picture or .*found the path 'x\.png'; .*read_image"):
+        compare_maps("x.png", {"map": torch.rand(3, 3)})
     with pytest.raises(ValueError, match=r"^image, maps, titles: expected .*found"):
         compare_maps([photo(), photo()], [{"map": torch.rand(3, 3)}])
 
