@@ -29,7 +29,7 @@ BESIDE_VISION = {
     "bundled",
     PACKAGE,
 }  # PACKAGE: the names that its __init__ exports
-FOR_ALL = {"checks", "names", "captum_internals", "_version", "storage"}
+FOR_ALL = {"checks", "names", "wide_gray", "captum_internals", "_version", "storage"}
 ENTRY = "__main__"
 
 MOST_LINES, MOST_CLASS_LINES, MOST_BODY_LINES = 330, 120, 30

@@ -71,6 +71,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="cpu", help="torch device, as cuda (default: cpu)")
 
 
+def add_white_argument(parser: argparse.ArgumentParser) -> None:
+    """How gray of more than 8 bits is scaled."""
+    parser.add_argument(
+        "--white",
+        type=positive,
+        metavar="N",
+        help="value that becomes 255 in gray images of 16 and 32 bits, while 0 becomes 0 (default: the largest "
+        "number of 8, 10, 12, 14 or 16 bits, the fewest that hold all values of the image)",
+    )
+
+
 def unknown(name: str, known: Sequence[str]) -> str:
     """The end of a message about a name that is none of the known ones."""
     return f"expected one of {', '.join(known)}, found {name!r}{nearest(name, known, most=1)}"

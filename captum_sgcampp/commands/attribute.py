@@ -12,6 +12,27 @@ from captum_sgcampp.dataset.overlays import FOLDER as OVERLAYS
 from captum_sgcampp.names import printable
 from captum_sgcampp.storage.progress import progress_of_parts
 
+# Options that `attribute_dataset` takes as they are.
+SAME = (
+    "image_column",
+    "images_per_part",
+    "workers",
+    "threads",
+    "overlays",
+    "retry_errors",
+    "engine",
+    "address",
+    "model",
+    "model_factory",
+    "device",
+    "channels_last",
+    "nt_samples",
+    "noise_level",
+    "seed",
+    "batch_size",
+    "white",
+)
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Explain what is missing.
@@ -21,31 +42,16 @@ def run(arguments: argparse.Namespace) -> int:
     """
     check_folder("--out", arguments.out)
     with progress_of_parts() as tell, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="SOURCE: expected images that can be explained")  # the sum says it
+        warnings.filterwarnings("ignore", message="SOURCE: expected (images that can|gray of)")  # the sum says it
         dataset.attribute_dataset(
             arguments.sources,
             arguments.out,
-            image_column=arguments.image_column,
-            images_per_part=arguments.images_per_part,
-            workers=arguments.workers,
-            threads=arguments.threads,
-            overlays=arguments.overlays,
-            retry_errors=arguments.retry_errors,
-            engine=arguments.engine,
-            address=arguments.address,
             progress=tell,
-            model=arguments.model,
             weights=None if arguments.weights is None else str(arguments.weights),
-            model_factory=arguments.model_factory,
-            device=arguments.device,
-            channels_last=arguments.channels_last,
             layers=tuple(arguments.layers),
             targets=tuple(arguments.targets),
             methods=tuple(arguments.methods),
-            nt_samples=arguments.nt_samples,
-            noise_level=arguments.noise_level,
-            seed=arguments.seed,
-            batch_size=arguments.batch_size,
+            **{name: getattr(arguments, name) for name in SAME},
         )
     _sum_up(arguments.out)
     return 0
@@ -60,4 +66,10 @@ def _sum_up(folder: Path) -> None:
     if files.settings["overlays"]:
         print(f"pictures of the maps in {printable(str(folder / OVERLAYS))}")
     if count := files.note_count():
-        print(f"rows of gray of more than 8 bits, which was scaled as their column note tells: {count}")
+        print(f"rows of gray of more than 8 bits, which was scaled as their column note tells: {count}{_told(files)}")
+
+
+def _told(files: dataset.MapFiles) -> str:
+    """The different scalings, if there are several, and how to get one."""
+    scalings = files.different_scalings()
+    return f" ({scalings}: give --white)" if scalings else ""

@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from captum_sgcampp.commands.arguments import EXIT_STATUS, add_model_arguments, count, count_or_auto, level, whole
+from captum_sgcampp.commands.arguments import (
+    EXIT_STATUS,
+    add_model_arguments,
+    add_white_argument,
+    count,
+    count_or_auto,
+    level,
+    whole,
+)
 from captum_sgcampp.commands.choices import EXPLAIN_METHODS
 
 DESCRIPTION = """\
@@ -51,6 +59,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="results: a new folder, or that of the run to go on with",
     )
     add_model_arguments(parser)
+    add_white_argument(parser)
     add("--channels-last", action="store_true", help="model and images in torch's memory format channels_last")
 
 

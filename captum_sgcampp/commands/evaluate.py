@@ -93,6 +93,7 @@ def _cases(arguments: argparse.Namespace, classifier: Classifier, device: torch.
             arguments.masks,
             arguments.limit,
             arguments.boxes,
+            arguments.white,
         )
     if classifier.name != BUNDLED:
         raise ValueError(f"FOLDER: expected a folder of images for {classifier.name}, found none")

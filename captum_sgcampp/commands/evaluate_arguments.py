@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from captum_sgcampp.commands.arguments import EXIT_STATUS, add_model_arguments, count, level, positive, whole
+from captum_sgcampp.commands.arguments import (
+    EXIT_STATUS,
+    add_model_arguments,
+    add_white_argument,
+    count,
+    level,
+    positive,
+    whole,
+)
 from captum_sgcampp.commands.choices import BASELINES, EVALUATE_METHODS, METRICS
 
 DESCRIPTION = """\
@@ -57,6 +65,7 @@ def _add_case_arguments(parser: argparse.ArgumentParser) -> None:
         help="a file's stem is its class number (default: the most probable class)",
     )
     add_model_arguments(parser)
+    add_white_argument(parser)
     add(
         "--channels-last",
         action=argparse.BooleanOptionalAction,

@@ -152,4 +152,4 @@ def _read(path: Path | None, arguments: argparse.Namespace) -> tuple[str, Image.
     if path is None:
         scene = bundled_scene(arguments.seed)
         return scene.name, cast(Image.Image, scene.content)
-    return printable(path.name), read_image(path)
+    return printable(path.name), read_image(path, white=arguments.white)

@@ -9,6 +9,7 @@ from typing import Any
 from captum_sgcampp.commands.arguments import (
     EXIT_STATUS,
     add_model_arguments,
+    add_white_argument,
     box,
     colormap,
     count_or_auto,
@@ -65,6 +66,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the files are (default: .nii and .nii.gz volumes, .wav signals, all others images)",
     )
     add_model_arguments(parser)
+    add_white_argument(parser)
     parser.add_argument(
         "--layer", metavar="NAME", help="module to explain, as layer4 or features.9 (default: the deepest one)"
     )

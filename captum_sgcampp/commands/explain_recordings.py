@@ -65,7 +65,9 @@ def _check_arguments(arguments: argparse.Namespace, kind: str) -> None:
     for option, value in (("--model-factory", arguments.model_factory), ("--layer", arguments.layer)):
         if value is None:
             raise ValueError(f"{option}: expected one for a {kind}, found none")
-    unknown = {name: getattr(arguments, name) for name in ("model", "weights", "box", "neurons", "feature_maps")}
+    unknown = {
+        name: getattr(arguments, name) for name in ("model", "weights", "white", "box", "neurons", "feature_maps")
+    }
     unknown["list_layers"] = arguments.list_layers or None
     for name, value in unknown.items():
         if value is not None:

@@ -28,7 +28,7 @@ from captum_sgcampp.vision.identity import example_picture, model_identity
 from captum_sgcampp.vision.images import as_rgb, decode_image, read_image
 from captum_sgcampp.vision.layer_choice import chosen_layer, fitting_layer
 from captum_sgcampp.vision.model_factory import chosen_classifier
-from captum_sgcampp.vision.wide_gray import scaling_of
+from captum_sgcampp.wide_gray import scaling_of
 
 
 @dataclass
@@ -192,7 +192,7 @@ class Attributor:
         prepared = Prepared(name, path)
         try:
             prepared.target = self.plan.targets.own(target)
-            found = picture(image() if callable(image) else image, name)
+            found = picture(image() if callable(image) else image, name, self.options.white)
             prepared.note = scaling_of(found) or None
             prepared.inputs = self._inputs(found)
             prepared.shown = self.classifier.show(found) if show and isinstance(found, Image.Image) else None
@@ -267,22 +267,22 @@ class Attributor:
         return explained_rows(self.plan, inputs, [image.target for image in padded])[: len(images)]
 
 
-def picture(image: Any, name: str) -> Image.Image | Tensor:
-    """An image in one of the forms that `Attributor` takes."""
+def picture(image: Any, name: str, white: float | None = None) -> Image.Image | Tensor:
+    """An image in one of the forms that `Attributor` takes. `white` is as in `read_image`."""
     if isinstance(image, Mapping):
         image = image["path"] if image.get("bytes") is None else image["bytes"]
     if isinstance(image, Image.Image):
-        return as_rgb(image)
+        return as_rgb(image, white)
     if isinstance(image, bytes | bytearray | memoryview):
-        return decode_image(io.BytesIO(image), repr(name))
+        return decode_image(io.BytesIO(image), repr(name), white=white)
     if isinstance(image, str | Path):
-        return read_image(image)
+        return read_image(image, white=white)
     if isinstance(image, Tensor) and image.is_floating_point() and image.dim() == 3:
         return image
     values = np.asarray(image)
     is_color = values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
     if is_color or (values.ndim == 2 and values.dtype in (np.uint8, np.uint16)):
-        return as_rgb(Image.fromarray(values))
+        return as_rgb(Image.fromarray(values), white)
     raise TypeError(
         "image: expected a picture, the bytes or the path of a file, an array of uint8 (H, W, 3), a gray one of uint8 "
         f"or uint16 (H, W), or a float tensor (C, H, W), found {type(image).__name__} of {values.dtype} {values.shape}"

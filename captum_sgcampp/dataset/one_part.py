@@ -53,7 +53,9 @@ def in_advance(executor: Executor, function: Callable[[Item], Prepared], items: 
 
 
 def _prepare(attributor: Attributor, image_column: str, show: bool, item: Item) -> Prepared:
-    return attributor.prepare(item.name, partial(read_item, item, image_column), item.target, item.path, show)
+    return attributor.prepare(
+        item.name, partial(read_item, item, image_column, attributor.options.white), item.target, item.path, show
+    )
 
 
 def _of_size(row: Row, map_size: int | None) -> Row:

@@ -8,6 +8,7 @@ from typing import Literal
 from captum_sgcampp.attr.options import NoiseArguments
 from captum_sgcampp.checks import check_count, check_flag, check_nonnegative, check_several
 from captum_sgcampp.vision.methods import METHODS, Noise, is_smooth
+from captum_sgcampp.wide_gray import check_white
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,8 @@ class Options:
             mostly without noise and on GPUs. A smaller rest is then filled up, since the last bits of a convolution
             depend on the number of rows. With several threads those of a matrix product also depend on the place in
             the batch. Maps differ by about 1e-5 of their maximum. With `nt_samples="auto"` it is always 1.
+        white: the value that becomes 255 in gray pictures of 16 and 32 bits, see `vision.images.read_image`. None: each
+            picture gets its own.
     """
 
     methods: tuple[str, ...] = ("smooth-grad-cam++",)
@@ -34,6 +37,7 @@ class Options:
     seed: int = 0
     relu: bool = True
     batch_size: int = 1
+    white: float | None = None
 
     def __post_init__(self) -> None:
         check_several("methods", self.methods)
@@ -50,6 +54,7 @@ class Options:
             raise ValueError(f"seed: expected at most 2**63 - 1, found {self.seed}")
         check_count("batch_size", self.batch_size)
         check_flag("relu", self.relu)
+        check_white(self.white)
 
     @property
     def images_at_once(self) -> int:

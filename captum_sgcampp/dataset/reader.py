@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -22,6 +23,7 @@ from torch.utils.data import Dataset
 from captum_sgcampp.names import printable
 from captum_sgcampp.storage.parts import checked
 from captum_sgcampp.storage.run_folder import existing_run
+from captum_sgcampp.wide_gray import different_limits
 
 NAMED = 3  # images without maps, in messages
 Size = Literal["input"] | Sequence[int] | None
@@ -119,6 +121,12 @@ class MapFiles(Dataset[dict[str, Any]]):
     def note_count(self) -> int:
         """How many rows have a note on their picture, as on gray of 16 bits, from the footers alone."""
         return sum(_known_count(path, "note") for path in self._parts)
+
+    def different_scalings(self) -> str:
+        """How gray of more than 8 bits was scaled, with the counts of rows; empty where it was all in one way."""
+        with_notes = [path for path in self._parts if _known_count(path, "note")]
+        notes = [pq.read_table(checked(path), columns=["note"])["note"].drop_null() for path in with_notes]
+        return different_limits(Counter(note for column in notes for note in column.to_pylist()))
 
     def first_errors(self, most: int = NAMED) -> str:
         """The first images without maps, each with the reason, and where all are listed; empty where there are none."""

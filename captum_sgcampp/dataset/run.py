@@ -72,7 +72,8 @@ def attribute_dataset(
 
     Returns:
         *RunFolder*, finished. `captum_sgcampp.dataset.open(folder)` reads the maps. Images that cannot be read or
-        explained are rows with errors, of which a warning names the first.
+        explained are rows with errors, of which a warning names the first. Another warning tells where gray pictures
+        of more than 8 bits got different whites.
 
     Raises:
         TypeError, ValueError: the arguments make no sense, the folder holds something else, or its run has other
@@ -105,16 +106,22 @@ def attribute_dataset(
             work_on(run, attributor, _report(run, progress))
         elif run.parts.missing() and workers:
             work_in_processes(partial(work, os.fspath(folder), arguments), workers, run.parts, _report(run, progress))
-    _warn_of_errors(folder)
+    _warn(folder)
     return run
 
 
-def _warn_of_errors(folder: Path) -> None:
+def _warn(folder: Path) -> None:
     files = MapFiles(folder)
     if errors := files.first_errors():
         warnings.warn(
             f"SOURCE: expected images that can be explained, found {files.error_count()} of {len(files)} rows with "
             f"errors: {errors}",
+            stacklevel=3,
+        )
+    if scalings := files.different_scalings():
+        warnings.warn(
+            f"SOURCE: expected gray of more than 8 bits with one white, found rows of several: {scalings}; give "
+            "`white`",
             stacklevel=3,
         )
 

@@ -53,8 +53,8 @@ def listed(sources: Sequence[str], image_column: str, target: str) -> Iterator[I
             yield from _of_file(path, _text(text), image_column, target)
 
 
-def read_item(item: Item, image_column: str) -> Image.Image:
-    """The picture of an item, in RGB.
+def read_item(item: Item, image_column: str, white: float | None = None) -> Image.Image:
+    """The picture of an item, in RGB. `white` is as in `read_image`.
 
     Raises:
         OSError, ValueError: it cannot be read, or its file is not the one that was listed.
@@ -63,7 +63,7 @@ def read_item(item: Item, image_column: str) -> Image.Image:
         text = f"SOURCE: expected {item.path} as it was when the run began, found a changed file"
         # Places in a changed table or archive hold other images, so no further one can be read.
         raise ValueError(text) if item.kind == "file" else LastingError(text)
-    return READERS[item.kind](item, image_column)
+    return READERS[item.kind](item, image_column, white)
 
 
 def _of_folder(folder: Path, prefix: str, image_column: str, target: str) -> Iterator[Item]:
@@ -206,11 +206,11 @@ def _of_saved_dataset(folder: Path, prefix: str, image_column: str, target: str)
         yield Item(f"{prefix}{row}", _text(folder), "dataset", file, row, target=text, stamp=of_file)
 
 
-def _read_file(item: Item, image_column: str) -> Image.Image:
-    return read_image(os.fsdecode(item.file))
+def _read_file(item: Item, image_column: str, white: float | None) -> Image.Image:
+    return read_image(os.fsdecode(item.file), white=white)
 
 
-def _read_tar(item: Item, image_column: str) -> Image.Image:
+def _read_tar(item: Item, image_column: str, white: float | None) -> Image.Image:
     with open(item.file, "rb") as file:
         file.seek(item.first)
         with tarfile.open(fileobj=file, mode="r:") as archive:  # also members with holes
@@ -218,19 +218,20 @@ def _read_tar(item: Item, image_column: str) -> Image.Image:
             content = None if member is None else archive.extractfile(member)
             if content is None:
                 raise ValueError(f"{item.name!r}: expected an image in the archive, found none")
-            return decode_image(io.BytesIO(content.read()), repr(item.name))
+            return decode_image(io.BytesIO(content.read()), repr(item.name), white=white)
 
 
-def _read_parquet(item: Item, image_column: str) -> Image.Image:
+def _read_parquet(item: Item, image_column: str, white: float | None) -> Image.Image:
     values = _row_group(item.file, item.first, image_column, item.stamp)
-    return _picture(values[item.second].as_py(), item, Path(os.fsdecode(item.file)).parent)
+    return _picture(values[item.second].as_py(), item, Path(os.fsdecode(item.file)).parent, white)
 
 
-def _read_saved_dataset(item: Item, image_column: str) -> Image.Image:
-    return _picture(_saved_dataset(item.file, item.stamp)[item.first][image_column], item, Path(os.fsdecode(item.file)))
+def _read_saved_dataset(item: Item, image_column: str, white: float | None) -> Image.Image:
+    value = _saved_dataset(item.file, item.stamp)[item.first][image_column]
+    return _picture(value, item, Path(os.fsdecode(item.file)), white)
 
 
-READERS: Mapping[str, Callable[[Item, str], Image.Image]] = {
+READERS: Mapping[str, Callable[[Item, str, float | None], Image.Image]] = {
     "file": _read_file,
     "tar": _read_tar,
     "parquet": _read_parquet,
@@ -261,14 +262,14 @@ def _saved_dataset(folder: bytes, of_file: str) -> Any:
     return rows
 
 
-def _picture(value: Any, item: Item, folder: Path) -> Image.Image:
+def _picture(value: Any, item: Item, folder: Path, white: float | None) -> Image.Image:
     """From what a table holds: the bytes of a file, its path, or both by name."""
     if isinstance(value, Mapping):
         value = value.get("path") if value.get("bytes") is None else value["bytes"]
     if isinstance(value, bytes):
-        return decode_image(io.BytesIO(value), repr(item.name))
+        return decode_image(io.BytesIO(value), repr(item.name), white=white)
     if isinstance(value, str):
-        return read_image(folder / value)
+        return read_image(folder / value, white=white)
     raise ValueError(f"{item.name!r}: expected the bytes or the path of an image file, found {type(value).__name__}")
 
 

@@ -20,6 +20,7 @@ from captum_sgcampp.evaluation.regions import Boxed, box_regions, enclosing_box,
 from captum_sgcampp.names import printable
 from captum_sgcampp.vision.classifiers import Classifier
 from captum_sgcampp.vision.images import SUFFIXES, ImageError, read_image
+from captum_sgcampp.wide_gray import check_white, scaling_of
 
 # The first scene of an evaluation with seed 0. All seeds of training scenes are smaller.
 FIRST_EVALUATION_SEED = 3_000_000_000
@@ -42,6 +43,7 @@ class Case:
         regions: pixels of the class's objects, `(1, H, W)`, where they are known.
         boxes: the same for their boxes.
         instances: pixels of each object, or of its box, `(I, H, W)`.
+        note: how the picture was scaled where it was gray of more than 8 bits, in words.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Case:
     regions: Tensor | None = None
     boxes: Tensor | None = None
     instances: Tensor | None = None
+    note: str = ""
 
 
 class Cases(Protocol):
@@ -113,6 +116,7 @@ class ImageFolder:
         masks: folder of masks as PNG by the same stem, not black where the object is.
         boxes_file: see `read_boxes`. Only the images that it names are explained.
         limit: only the first so many images.
+        white: of gray images of more than 8 bits, as in `read_image`. Masks have none.
     """
 
     classifier: Classifier
@@ -122,9 +126,11 @@ class ImageFolder:
     masks: Path | None = None
     limit: int | None = None
     boxes_file: Path | None = None
+    white: float | None = None
     kind: ClassVar[str] = "images"
 
     def __post_init__(self) -> None:
+        check_white(self.white)
         self.check()
 
     def check(self) -> None:
@@ -143,6 +149,7 @@ class ImageFolder:
             "--masks": None if self.masks is None else os.path.abspath(self.masks),
             "--boxes": None if self.boxes_file is None else os.path.abspath(self.boxes_file),
             "--target-from-name": self.target_from_name,
+            "--white": self.white,
         }
 
     def items(self) -> Sequence[Item]:
@@ -165,14 +172,18 @@ class ImageFolder:
         return [image, *masks, *([] if self.boxes_file is None else [self.boxes_file])]
 
     def inputs(self, item: Item) -> Tensor:
-        path = self._image(item)
-        inputs = self.classifier.prepare(read_image(path)).to(self.device)
+        return self._prepared(item, self._picture(item))
+
+    def _prepared(self, item: Item, picture: Image.Image) -> Tensor:
+        inputs = self.classifier.prepare(picture).to(self.device)
         if not bool(torch.isfinite(inputs).all()):
+            path = self._image(item)
             raise ImageError(f"{str(path)!r}: expected finite values in the model's input, found NaN or infinity")
         return inputs
 
     def load(self, item: Item) -> Case:
-        inputs = self.inputs(item)
+        picture = self._picture(item)
+        inputs = self._prepared(item, picture)
         target = most_probable(self.classifier, inputs) if item.target is None else item.target
         regions = instances = boxes = None
         if self.masks is not None:
@@ -181,9 +192,9 @@ class ImageFolder:
             boxes = enclosing_box(regions[0])[None]
         if self.boxes_file is not None:
             of_image = self._boxed[os.fsdecode(item.file)].boxes
-            instances = box_regions(self.classifier, read_image(self._image(item)), of_image).to(self.device)
+            instances = box_regions(self.classifier, picture, of_image).to(self.device)
             boxes = instances.any(0)[None]
-        return Case(item.name, inputs, target, regions, boxes, instances)
+        return Case(item.name, inputs, target, regions, boxes, instances, scaling_of(picture))
 
     @cached_property
     def _boxed(self) -> dict[str, Boxed]:
@@ -197,6 +208,9 @@ class ImageFolder:
                 f"--boxes: expected images of {self.folder}, found {missing[0]!r}, which is not there"
             )
         return found
+
+    def _picture(self, item: Item) -> Image.Image:
+        return read_image(self._image(item), white=self.white)
 
     def _image(self, item: Item) -> Path:
         return self.folder / os.fsdecode(item.file)

@@ -51,6 +51,7 @@ class Measurer:
             if self.strict or is_lasting(error):
                 raise
             return [replace(blank, layer=x, method=m.name, error=reason(error)) for x, m in self.trials]
+        blank = replace(blank, note=case.note or None)
         shared = Shared(self.bench, case, self._load_partners(index))
         return [self._measured(blank, case, Trial(shared, layer, method)) for layer, method in self.trials]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
@@ -13,6 +14,7 @@ from captum_sgcampp.evaluation.groups import Group, Metric
 from captum_sgcampp.evaluation.measures import Bench, Settings
 from captum_sgcampp.evaluation.summary import Row
 from captum_sgcampp.vision.classifiers import Classifier
+from captum_sgcampp.wide_gray import counted_limits, different_limits
 
 SIGNIFICANT = 0.05
 BETTER = {1: "higher is better", -1: "lower is better", 0: "a description"}
@@ -98,6 +100,16 @@ def failures(failed: Mapping[str, str]) -> list[str]:
     lines = [f"Not measured: {image} ({error})." for image, error in islice(failed.items(), FAILURES_SHOWN)]
     more = len(failed) - len(lines)
     return [*lines, f"Not measured: {more} more; the column `error` of the parts has all."] if more else lines
+
+
+def scaled(noted: Mapping[str, str]) -> list[str]:
+    """How the images that are gray of more than 8 bits were brought to 8. `noted` has the words of each."""
+    if not noted:
+        return []
+    scalings = Counter(noted.values())
+    line = f"Images of gray of more than 8 bits, scaled to 8: {counted_limits(scalings)}"
+    hint = "; give --white for one" if different_limits(scalings) else ""
+    return [f"{line}{hint}; the column `note` of the parts tells each."]
 
 
 def _group_table(rows: Sequence[Row], metrics: Sequence[Metric], most: int) -> list[str]:

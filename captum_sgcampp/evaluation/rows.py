@@ -25,6 +25,7 @@ HEAD = pa.schema(
         ("content", pa.string()),  # digests of the image and its mask, as they were read
         ("stamp", pa.string()),  # their sizes and times
         ("error", pa.string()),  # why there are no values
+        ("note", pa.string()),  # what was done to the picture before: gray of 16 bits is scaled to 8
     ]
 )
 
@@ -41,6 +42,7 @@ class Record:
     content: str | None = None
     stamp: str | None = None
     error: str | None = None
+    note: str | None = None
     values: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -82,8 +84,8 @@ def _known(value: float | None) -> float | None:
 
 
 def read_rows(paths: Sequence[Path]) -> pa.Table:
-    """The rows of parts, each compared with its checksum."""
-    return pa.concat_tables([_part(path) for path in paths]).combine_chunks()
+    """The rows of parts, each compared with its checksum. Parts of earlier versions have fewer columns."""
+    return pa.concat_tables([_part(path) for path in paths], promote_options="default").combine_chunks()
 
 
 def _part(path: Path) -> pa.Table:
@@ -110,7 +112,16 @@ def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
 
 def failed(rows: pa.Table) -> dict[str, str]:
     """The images that have an error, each with its first one."""
+    return _first(rows, "error")
+
+
+def noted(rows: pa.Table) -> dict[str, str]:
+    """The images that have a note, each with its note."""
+    return _first(rows, "note") if "note" in rows.column_names else {}
+
+
+def _first(rows: pa.Table, column: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for row in rows.filter(pc.is_valid(rows["error"])).select(["image", "error"]).to_pylist():
-        found.setdefault(row["image"], row["error"])
+    for row in rows.filter(pc.is_valid(rows[column])).select(["image", column]).to_pylist():
+        found.setdefault(row["image"], row[column])
     return found

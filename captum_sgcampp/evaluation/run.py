@@ -22,8 +22,8 @@ from captum_sgcampp.evaluation.items import Item, of_part, part_count, read_item
 from captum_sgcampp.evaluation.measures import Bench, Settings
 from captum_sgcampp.evaluation.measuring import Measurer
 from captum_sgcampp.evaluation.methods import Method
-from captum_sgcampp.evaluation.report import failures, figure, head, notes, table
-from captum_sgcampp.evaluation.rows import Measured, by_method, failed, read_rows, write_rows
+from captum_sgcampp.evaluation.report import failures, figure, head, notes, scaled, table
+from captum_sgcampp.evaluation.rows import Measured, by_method, failed, noted, read_rows, write_rows
 from captum_sgcampp.evaluation.settings import by_option, suited_settings
 from captum_sgcampp.evaluation.summary import Row, summarize, write_images, write_summary
 from captum_sgcampp.evaluation.targets import partners, with_targets
@@ -254,7 +254,8 @@ class Evaluation:
         if not summary:
             raise ValueError(f"FOLDER: expected images that can be measured, found none: {_first(lines, reasons)}")
         of_run = head(self.classifier, f"{_count(rows, len(items))} {self.cases.kind}", self.bench.settings)
-        text = table(summary, self.chosen, reference, of_run, reasons, [*lines, *notes(self.bench)])
+        told = [*lines, *scaled(noted(rows)), *notes(self.bench)]
+        text = table(summary, self.chosen, reference, of_run, reasons, told)
         self._write(text, measured, summary)
         return text
 

@@ -43,32 +43,33 @@ class OneImage(NamedTuple):
     note: str = ""
 
 
-def one_image(image: object) -> OneImage:
+def one_image(image: object, white: float | None = None) -> OneImage:
     """The image that the user gave.
 
     Args:
         image: one of `FORMS`. Float tensors `(1, C, H, W)`, and those `(C, H, W)` whose values leave [0, 1], are the
             model's input, as in Captum. All others are pictures.
+        white: of gray pictures of more than 8 bits, as in `read_image`.
 
     Raises:
         TypeError, ValueError: none of these, or several images.
         OSError: a file that cannot be read.
     """
     if isinstance(image, str | os.PathLike):
-        return _of_file(Path(image))
+        return _of_file(Path(image), white)
     if isinstance(image, Image.Image):
         name = Path(str(getattr(image, "filename", ""))).name
-        return OneImage(printable(name) or "image", resizable_rgb(image, 256, 224))
+        return OneImage(printable(name) or "image", resizable_rgb(image, 256, 224, white))
     if isinstance(image, Tensor):
-        return _of_tensor(image)
+        return _of_tensor(image, white)
     if isinstance(image, np.ndarray):
-        return OneImage("image", _picture(_channels_last(image), image))
+        return OneImage("image", _picture(_channels_last(image), image, white))
     if isinstance(image, list | tuple):
         raise TypeError(f"image: expected one image, found a {type(image).__name__} of {len(image)}; {MANY}")
     raise TypeError(f"image: expected {FORMS}, found {type(image).__name__}")
 
 
-def _of_file(path: Path) -> OneImage:
+def _of_file(path: Path, white: float | None) -> OneImage:
     if path.is_dir():
         raise IsADirectoryError(f"image: expected an image file, found the folder {os.fspath(path)!r}; {MANY}")
     suffix = next((end for end in (*SUFFIXES, ".npy") if path.name.lower().endswith(end)), None)
@@ -79,7 +80,7 @@ def _of_file(path: Path) -> OneImage:
             "clips, volumes and signals"
         )
     check_exists(path)
-    return OneImage(printable(path.name), read_image(path))
+    return OneImage(printable(path.name), read_image(path, white=white))
 
 
 def check_exists(path: Path) -> None:
@@ -99,7 +100,7 @@ def check_exists(path: Path) -> None:
     )
 
 
-def _of_tensor(image: Tensor) -> OneImage:
+def _of_tensor(image: Tensor, white: float | None) -> OneImage:
     values = image.detach()
     if values.dim() == 4 and len(values) != 1:
         raise ValueError(f"image: expected one image, found a batch of {len(values)}; {MANY}")
@@ -112,7 +113,7 @@ def _of_tensor(image: Tensor) -> OneImage:
     pixels = values[0] if values.dim() == 4 else values
     array: NDArray[Any] = (pixels.permute(1, 2, 0) if pixels.dim() == 3 else pixels).cpu().numpy()
     note = "image: a tensor of values from 0 to 1, taken as a picture; (1, C, H, W) is taken as the model's input"
-    return OneImage("image", _picture(array, image), note if values.is_floating_point() else "")
+    return OneImage("image", _picture(array, image, white), note if values.is_floating_point() else "")
 
 
 def _is_unit(values: Tensor) -> bool:
@@ -124,14 +125,14 @@ def _channels_last(array: NDArray[Any]) -> NDArray[Any]:
     return array[..., :3] if array.ndim == 3 and array.shape[2] == 4 else array
 
 
-def _picture(array: NDArray[Any], given: Any) -> Image.Image:
+def _picture(array: NDArray[Any], given: Any, white: float | None) -> Image.Image:
     """An array `(H, W)`, `(H, W, 1)` or `(H, W, 3)` as an RGB picture."""
     gray = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     kind = f"{type(given).__name__} of {array.dtype} and shape {tuple(given.shape)}"
     if gray.size == 0 or not (gray.ndim == 2 or (gray.ndim == 3 and gray.shape[2] == 3)):
         raise ValueError(f"image: expected {FORMS}, found {kind}")
     if gray.dtype == np.uint16 and gray.ndim == 2:
-        return as_rgb(Image.fromarray(gray))
+        return as_rgb(Image.fromarray(gray), white)
     if gray.dtype != np.uint8:
         low, high = float(gray.min()), float(gray.max())
         if gray.dtype.kind != "f" or not (low >= 0 and high <= 1):

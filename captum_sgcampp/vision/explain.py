@@ -23,6 +23,7 @@ from captum_sgcampp.vision.explained_picture import Request, explained_picture
 from captum_sgcampp.vision.explanation import Explanation
 from captum_sgcampp.vision.layer_choice import ChosenLayer
 from captum_sgcampp.vision.methods import DEFAULT_METHODS, METHODS, Noise
+from captum_sgcampp.wide_gray import check_white
 
 # The bundled scene: two stars, a heart and a ring. The stars are explained.
 SCENE_SEED, SCENE_CLASSES, SCENE_TARGET = 7, (3, 3, 6, 5), "star"
@@ -45,6 +46,7 @@ def explain(
     feature_maps: Any = None,
     neurons: tuple[slice, ...] | None = None,
     box: Sequence[float] | None = None,
+    white: float | None = None,
 ) -> Explanation:
     r"""
     Shows what an image classifier looked at: one call for a network and an image.
@@ -96,6 +98,9 @@ def explain(
                     Default: None, all
         box (sequence of float, optional): The same as `(x0, y0, x1, y1)` in pixels of the image.
                     Default: None, all
+        white (float, optional): The value that becomes 255 in gray pictures of 16 and 32 bits, as 4095 for X-rays of 12
+                    bits, while 0 becomes 0.
+                    Default: None, one that holds all values of the picture, as in `read_image`
 
     Returns:
         *Explanation*: `maps`, `top`, `layers`, `notes`, `show()`, `save(folder)`. `print` tells it in words.
@@ -127,7 +132,7 @@ def explain(
         neurons=_neurons(neurons),
         box=_box(box),
     )
-    given = _image(image, found.classifier)
+    given = _image(image, found.classifier, white)
     if device is not None:
         found.classifier.model.to(usable_device(str(device)))
     classifier, notes = _complete(found, given)
@@ -151,9 +156,10 @@ def bundled_scene(seed: int = 0) -> OneImage:
     return OneImage("bundled scene", Image.fromarray(scene.image))
 
 
-def _image(image: object, classifier: Classifier) -> OneImage:
+def _image(image: object, classifier: Classifier, white: float | None) -> OneImage:
+    check_white(white)
     if image is not None:
-        return one_image(image)
+        return one_image(image, white)
     if classifier.name != BUNDLED:
         raise ValueError(f"image: expected one for {classifier.name}, found none")
     return bundled_scene()

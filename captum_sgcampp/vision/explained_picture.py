@@ -26,7 +26,7 @@ from captum_sgcampp.vision.methods import Noise, Selection, is_smooth
 from captum_sgcampp.vision.places import Place, box_in_crop
 from captum_sgcampp.vision.suited_layers import suited_layers
 from captum_sgcampp.vision.trust import advice
-from captum_sgcampp.vision.wide_gray import scaling_of
+from captum_sgcampp.wide_gray import scaling_of
 
 MOST_NAMED = 5  # of the most probable classes
 

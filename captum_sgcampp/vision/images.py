@@ -22,7 +22,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, functional
 
 from captum_sgcampp.checks import check_count
-from captum_sgcampp.vision.wide_gray import SCALED, is_wide_gray, scaling_of, tiff_tags, wide_gray_as_rgb
+from captum_sgcampp.wide_gray import SCALED, check_white, is_wide_gray, scaling_of, tiff_tags, wide_gray_as_rgb
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -45,7 +45,9 @@ class ImageError(ValueError):
     """A file that is not read: no image, a damaged one, one too large, or one without usable colors."""
 
 
-def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_image(
+    path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, white: float | None = None
+) -> Image.Image:
     """Reads the first image of a file in one of `FORMATS`, whatever its colors.
 
     - It is turned upright by its EXIF orientation. Transparency is put on white.
@@ -57,6 +59,8 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     Args:
         path: a file; pipes and devices are not read.
         max_pixels: the most pixels (width times height), checked before any is decoded.
+        white: the value that becomes 255 in gray of 16 and 32 bits, as 4095, while 0 becomes 0. Several images are then
+            scaled alike. PGM and JPEG 2000 keep the white that they tell. None: as above.
 
     Returns:
         The image in mode `RGB`, without the file's metadata.
@@ -72,20 +76,24 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         ('RGB', (3024, 4032))
     """
     check_count("max_pixels", max_pixels)
+    check_white(white)
     _check_regular_file(path)
     with open(path, "rb") as stream:
-        return decode_image(stream, repr(os.fspath(path)), max_pixels=max_pixels)
+        return decode_image(stream, repr(os.fspath(path)), max_pixels=max_pixels, white=white)
 
 
-def decode_image(stream: IO[bytes], name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_image(
+    stream: IO[bytes], name: str, *, max_pixels: int = MAX_PIXELS, white: float | None = None
+) -> Image.Image:
     """As `read_image`, from an open file or from bytes in memory (`io.BytesIO`).
 
     Args:
         stream: the content of the file, read from its beginning.
         name: for messages.
-        max_pixels: as in `read_image`.
+        max_pixels, white: as in `read_image`.
     """
     check_count("max_pixels", max_pixels)
+    check_white(white)
     for size in _sizes_before_opening(stream):
         _check_size(name, size, max_pixels)
     image = _open(stream, name)
@@ -94,7 +102,7 @@ def decode_image(stream: IO[bytes], name: str, *, max_pixels: int = MAX_PIXELS) 
             _check_size(name, size, max_pixels)
         _scale_transparent_sample(image)
         image.load()
-        rgb = as_rgb(image)
+        rgb = as_rgb(image, white)
     except ImageError:
         raise
     except Exception as error:  # decoders raise anything on damage, up to MemoryError
@@ -166,15 +174,15 @@ def classifier_input(
     return normalized[None]
 
 
-def resizable_rgb(image: Image.Image, resize: int, crop: int) -> Image.Image:
-    """The image in RGB, checked as `shown_crop` says."""
+def resizable_rgb(image: Image.Image, resize: int, crop: int, white: float | None = None) -> Image.Image:
+    """The image in RGB, checked as `shown_crop` says. `white` is as in `read_image`."""
     check_count("resize", resize)
     check_count("crop", crop)
     if crop > resize:
         raise ValueError(f"crop: expected at most resize ({resize}), found {crop}")
     _check_resized(image.size, resize)
     try:
-        return as_rgb(image)
+        return as_rgb(image, white)
     except Exception as error:  # Pillow raises anything on odd modes
         found = f"mode {image.mode} ({_reason(error)})"
         raise ImageError(f"image: expected colors that can be converted to RGB, found {found}") from error
@@ -338,10 +346,10 @@ def _turn_upright(rgb: Image.Image, image: ImageFile) -> None:
     rgb.getexif().clear()
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """The image in RGB, 8 bits per channel, transparency on white."""
+def as_rgb(image: Image.Image, white: float | None = None) -> Image.Image:
+    """The image in RGB, 8 bits per channel, transparency on white. `white` is as in `read_image`."""
     if is_wide_gray(image):
-        return wide_gray_as_rgb(image)
+        return wide_gray_as_rgb(image, white)
     if not image.has_transparency_data:
         return image.convert("RGB")
     straight = image.convert("LA") if image.mode == "La" else image  # Pillow has no direct way from La

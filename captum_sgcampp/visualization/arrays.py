@@ -11,6 +11,8 @@ from captum.attr import LayerAttribution
 from PIL import Image
 from torch import Tensor
 
+from captum_sgcampp.wide_gray import is_wide_gray, wide_gray_as_rgb
+
 Array: TypeAlias = np.ndarray[Any, Any]
 Picture: TypeAlias = Image.Image | Array | Tensor
 Frames: TypeAlias = Array | Tensor | Sequence[Picture]
@@ -91,7 +93,7 @@ def pixels(image: Picture) -> Array:
 def _rgb(image: Picture, argument: str) -> Array:
     """The image as an array `(H, W, 3)`, its values as they are."""
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(_picture_as_rgb(image, argument))
     array = image
     if isinstance(array, Tensor):
         values = array.detach().cpu()
@@ -106,6 +108,16 @@ def _rgb(image: Picture, argument: str) -> Array:
         raise ValueError(f"{argument}: expected a gray or an RGB image, found shape {tuple(image.shape)}")
     rgb = np.broadcast_to(array, (*array.shape[:2], 3))
     return np.asarray(rgb)
+
+
+def _picture_as_rgb(image: Image.Image, argument: str) -> Image.Image:
+    """In RGB. Gray of more than 8 bits is scaled as for the model."""
+    if not is_wide_gray(image):
+        return image.convert("RGB")
+    try:
+        return wide_gray_as_rgb(image)
+    except ValueError as error:
+        raise ValueError(f"{argument}: {error}") from error
 
 
 def frames_from_0_to_1(frames: Frames) -> Array:

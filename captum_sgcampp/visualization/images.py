@@ -43,7 +43,7 @@ def compare_maps(
         image (PIL.Image, numpy.ndarray, Tensor or sequence of them): What the maps explain: RGB or gray, as a PIL
                     image, an array `(H, W)` or `(H, W, 3)`, or a tensor `(3, H, W)` or `(1, H, W)`. Values are
                     integers from 0 to 255 or floats from 0 to 1. Others, as those of a normalized tensor, are stretched
-                    from the smallest to the largest.
+                    from the smallest to the largest. PIL images of 16 bits are scaled as by `vision.images.read_image`.
         maps (mapping of str to Tensor, or sequence of them): Maps by title: `(h, w)`, `(1, h, w)` or
                     `(1, 1, h, w)`, upsampled bilinearly to the image. Products in the image's size, `(3, H, W)` or
                     `(1, C, H, W)`, are summed over their channels. `show_product` draws them in colors.

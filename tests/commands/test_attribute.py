@@ -71,6 +71,18 @@ def test_gray_of_16_bits_is_told(command: Any, photos: Path) -> None:
     assert "4095 white" in dataset.open("maps").table(["note"])["note"].to_pylist()[0]
 
 
+def test_different_scalings_are_counted(command: Any, photos: Path) -> None:
+    """A picture whose values need fewer bits gets another white, and may get another class."""
+    for number, largest in enumerate((4000, 924, 3500)):
+        Image.fromarray(np.full((9, 9), largest, np.uint16)).save(photos / f"ray{number}.png")
+    status, out, err = command("attribute", "photos", "--out", "maps", "--methods", "grad-cam")
+    assert status == 0 and "column note tells: 3 (2 with white 4095, 1 with white 1023: give --white)\n" in out
+    assert "white" not in err  # once is enough
+    arguments = ("attribute", "photos", "--methods", "grad-cam", "--white", "4095", "--out")
+    assert "column note tells: 3\n" in command(*arguments, "alike")[1]
+    assert "white: expected None, as in " in command(*arguments, "maps")[2]
+
+
 @pytest.mark.parametrize(
     "arguments, status, message",
     [

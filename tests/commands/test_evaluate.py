@@ -368,3 +368,9 @@ def test_real_photographs(run: Any, assets: Path, tmp_path: Path) -> None:
     assert status == 0, err
     rows = {row["metric"]: float(row["mean"]) for row in read_csv(tmp_path / "out" / "summary.csv")}
     assert rows["grid"] > 0.4 and rows["average_drop"] < 80
+
+
+def test_a_white_for_gray_of_16_bits(run: Any, photos: Path) -> None:
+    Image.fromarray(np.full((9, 9), 924, np.uint16)).save(photos / "ray.png")
+    options = ("--methods", "random", "--metrics", "sparseness", "--white", "4095")
+    assert "scaled to 8: 1 with white 4095; the column `note`" in run(photos, *options)[1]

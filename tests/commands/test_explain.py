@@ -49,6 +49,12 @@ def test_without_arguments_it_explains_a_bundled_scene(run: Any, tmp_path: Path)
     assert "layer: features" in out and "wrote explanation.png" in out
 
 
+def test_a_white_for_gray_of_16_bits(run: Any, tmp_path: Path) -> None:
+    Image.fromarray(np.full((9, 9), 924, np.uint16)).save(tmp_path / "ray.png")
+    status, out, _ = run("ray.png", "--model", "shapes", "--method", "grad-cam", "--white", "4095")
+    assert status == 0 and "ray.png: gray of more than 8 bits: 0 became black and 4095 white (as asked for)" in out
+
+
 def test_images_targets_methods_and_raw_maps(run: Any, tmp_path: Path) -> None:
     for seed, name in enumerate(["a b.png", "Ünï 图.png"]):
         Image.fromarray(draw_scene(seed, classes=[1, 2]).image).save(tmp_path / name)
@@ -152,9 +158,9 @@ def test_pictures_are_let_go_once_their_crop_is_kept(run: Any, tmp_path: Path, m
     alive: list[weakref.ref[Image.Image]] = []
     most = 0
 
-    def read(path: Path) -> Image.Image:
+    def read(path: Path, **options: Any) -> Image.Image:
         nonlocal most
-        picture = read_image(path)
+        picture = read_image(path, **options)
         alive.append(weakref.ref(picture))
         most = max(most, sum(reference() is not None for reference in alive))
         return picture
@@ -239,6 +245,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["--neurons", "50:60,0:5"], 2, "neurons: expected"),
     (["--neurons", "a:b,c:d"], 2, "--neurons: expected"),
     (["--box", "1,2,3"], 2, "--box: expected"),
+    (["--white", "0"], 2, "--white: expected a finite number above 0, found '0'"),
     (["--box", "5,5,900,900"], 2, "--box: expected a box in the picture of 128 x 128"),
     (["--box", "9,0,5,5"], 2, "--box: expected 0 <= X0 < X1"),
     (["--box", "0,0,nan,5"], 2, "--box: expected 4 numbers"),

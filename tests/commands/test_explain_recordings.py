@@ -119,6 +119,7 @@ def test_one_bad_file_is_named_and_the_others_are_explained(run: Any, tmp_path: 
     [
         (["a.npy"], 2, "--kind: expected one of clip, volume, signal for a.npy, found none"),
         (["a.wav", "b.png"], 2, "IMAGE: expected files of one kind, found image, signal"),
+        (["a.wav", "--white", "9"], 2, "--white: expected it with images alone, found it with a signal"),
         (["a.wav", "--box", "0,0,4,4"], 2, "--box: expected it with images alone, found it with a signal"),
         (["a.wav", "--list-layers"], 2, "--list-layers: expected it with images alone"),
         (["a.wav", "--target", "dwn"], 2, "down"),

@@ -176,18 +176,19 @@ def test_images_come_in_many_forms(factory: str, pictures: list[Image.Image], tm
         np.testing.assert_array_equal(values, rows["map"][0])
 
 
+@pytest.mark.parametrize("asked, white", [(None, 4095), (8000, 8000)])
 def test_gray_of_16_bits_is_the_same_in_every_form_and_its_rows_tell_how_it_was_scaled(
-    factory: str, pictures: list[Image.Image], tmp_path: Path
+    asked: int | None, white: int, factory: str, pictures: list[Image.Image], tmp_path: Path
 ) -> None:
-    attributor = Attributor(model_factory=factory, methods=("grad-cam++",))
+    attributor = Attributor(model_factory=factory, methods=("grad-cam++",), white=asked)
     wide = np.random.default_rng(0).integers(0, 4096, (40, 32), dtype=np.uint16)
     picture = Image.fromarray(wide)
     picture.save(tmp_path / "ray.png")
-    eight = Image.fromarray(np.rint(wide * (255 / 4095)).astype(np.uint8)).convert("RGB")
+    eight = Image.fromarray(np.rint(wide * (255 / white)).astype(np.uint8)).convert("RGB")
     rows = attributor({"image": [eight, picture, wide, encoded(picture), str(tmp_path / "ray.png"), pictures[0]]})
     for number in range(1, 5):
         np.testing.assert_array_equal(rows["map"][number], rows["map"][0])
-        assert "0 became black and 4095 white" in rows["note"][number]
+        assert f"0 became black and {white} white" in rows["note"][number]
     assert rows["map"][0].any() and rows["note"][0] is None and rows["note"][5] is None
 
 

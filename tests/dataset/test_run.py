@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,15 @@ def test_a_missing_part_is_made_again_with_the_same_bytes(folder: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    "change", [{"nt_samples": 4}, {"seed": 1}, {"layers": ("1",)}, {"targets": ("a",)}, {"methods": ("grad-cam++",)}]
+    "change",
+    [
+        {"nt_samples": 4},
+        {"seed": 1},
+        {"layers": ("1",)},
+        {"white": 4095},
+        {"targets": ("a",)},
+        {"methods": ("grad-cam++",)},
+    ],
 )
 def test_other_settings_are_refused_by_name(change: dict[str, Any], folder: Path, tmp_path: Path, factory: str) -> None:
     attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)
@@ -114,6 +123,23 @@ def test_bad_images_are_rows_with_errors(folder: Path, tmp_path: Path, factory: 
     assert files.maps().shape == (11, 1, 16, 16) and files[0]["map"] is None
     with pytest.raises(ValueError, match=r"row 0 with the error .ImageError"):
         files.maps([0])
+
+
+def test_different_whites_are_a_warning(folder: Path, tmp_path: Path, factory: str) -> None:
+    for number, largest in enumerate((4000, 924, 3500)):
+        Image.fromarray(np.full((40, 40), largest, np.uint16)).save(folder / f"{number}.png")
+    with pytest.warns(UserWarning, match=r"2 with white 4095, 1 with white 1023") as said:
+        attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)
+    assert len(said) == 1 and said[0].filename == __file__
+
+
+def test_one_white_is_no_warning(folder: Path, tmp_path: Path, factory: str) -> None:
+    for number, largest in enumerate((4000, 3500)):
+        Image.fromarray(np.full((40, 40), largest, np.uint16)).save(folder / f"{number}.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attribute_dataset([folder], tmp_path / "out", model_factory=factory, **OPTIONS)
+    assert dataset.open(tmp_path / "out").note_count() == 2
 
 
 def test_of_many_bad_images_the_first_three_are_named(folder: Path, tmp_path: Path, factory: str) -> None:

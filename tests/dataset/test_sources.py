@@ -47,6 +47,22 @@ def test_a_folder_is_read_with_its_subfolders_in_order(folder: Path, pictures: l
     assert_the_pictures(items, by_class(pictures))
 
 
+def test_every_source_takes_a_white(tmp_path: Path) -> None:
+    """Also where a picture is in an archive or a table."""
+    datasets = pytest.importorskip("datasets")
+    ray = Image.fromarray(np.array([[0, 924, 4095]], np.uint16))
+    ray.save(tmp_path / "0.png")
+    with tarfile.open(tmp_path / "rays.tar", "w") as archive:
+        archive.add(tmp_path / "0.png", "0.png")
+    table = pa.table({"image": [encoded(ray)]})
+    pq.write_table(table, tmp_path / "rays.parquet")
+    pq.write_table(pa.table({"image": ["0.png"]}), tmp_path / "paths.parquet")
+    datasets.Dataset(table).save_to_disk(tmp_path / "saved")
+    for name in ("0.png", "rays.tar", "rays.parquet", "paths.parquet", "saved"):
+        (item,) = listed([str(tmp_path / name)], "image", "")
+        assert np.asarray(read_item(item, "image", white=1848))[0, :, 0].tolist() == [0, 128, 255], name
+
+
 def test_what_is_no_image_is_left_out(folder: Path) -> None:
     expected = [item.name for item in listed([str(folder)], "image", "")]
     (folder / "x.jpg").mkdir()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from captum_sgcampp.evaluation.rows import Record, by_method, failed, read_rows, write_rows
+from captum_sgcampp.evaluation.rows import Record, by_method, failed, noted, read_rows, write_rows
 from captum_sgcampp.storage.parts import Parts
 
 NAMES = ("energy", "grid")
@@ -55,3 +56,15 @@ def test_each_failed_image_is_listed_once(tmp_path: Path) -> None:
     write_rows(path, errors, NAMES)
     rows = pq.read_table(path)
     assert failed(rows) == {"a": "one"} and by_method(rows)[0].targets == [None]
+
+
+def test_a_run_of_an_earlier_version_goes_on(paths: list[Path], tmp_path: Path) -> None:
+    """Its parts have no notes."""
+    parts = Parts(tmp_path / "earlier", 2)
+    parts.folder.mkdir()
+    old = pq.read_table(paths[0]).drop_columns("note")
+    parts.write(0, lambda path: pq.write_table(old, path))
+    assert noted(read_rows([parts.finished()[0]])) == {}
+    parts.write(1, lambda path: write_rows(path, [replace(a_record("ray", "b"), note="scaled")], NAMES))
+    rows = read_rows([path for _, path in sorted(parts.finished().items())])
+    assert noted(rows) == {"ray": "scaled"} and len(by_method(rows)[0].images) == 5

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -21,6 +22,7 @@ from captum_sgcampp.evaluation.methods import PLAIN, chosen_methods
 from captum_sgcampp.evaluation.run import RESULTS, Evaluation, open_evaluation
 from captum_sgcampp.evaluation.settings import suited_settings
 from captum_sgcampp.vision.classifiers import load_classifier
+from captum_sgcampp.vision.images import read_image
 
 CPU = torch.device("cpu")
 SCENES = 10
@@ -75,6 +77,20 @@ def test_without_choices_all_metrics_that_the_images_allow_are_measured(
     assert "than random on the same images" in text and "Left out: grid" in text and "### instances" in text
 
 
+def test_the_report_tells_how_gray_of_16_bits_was_scaled(photos: ImageFolder, tmp_path: Path) -> None:
+    assert "gray" not in finished(photos, tmp_path / "usual")
+    for number, largest in enumerate((4000, 924, 3500)):
+        Image.fromarray(np.full((9, 9), largest, np.uint16)).save(photos.folder / f"ray{number}.png")
+    text = finished(photos, tmp_path / "out")
+    assert (
+        "\nImages of gray of more than 8 bits, scaled to 8: 2 with white 4095, 1 with white 1023; give --white" in text
+    )
+    alike = replace(photos, white=4095)
+    assert "scaled to 8: 3 with white 4095; the column" in finished(alike, tmp_path / "alike")
+    with pytest.raises(ValueError, match=r"^--white: expected None, as in .*, found 4095"):
+        opened(alike, tmp_path / "out")
+
+
 def test_a_method_that_is_not_measured_is_no_reference(classifier: Any, cases: Scenes, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--reference: expected one of random, found 'edges'"):
         evaluate(classifier, cases, chosen_methods(["random"], [2], [0.1]), tmp_path, reference="edges")
@@ -110,13 +126,13 @@ def test_mosaics_are_paired_for_their_group_alone(photos: ImageFolder, tmp_path:
 def test_each_image_is_read_once_without_mosaics(
     photos: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inputs, read = ImageFolder.inputs, []
+    read: list[str] = []
 
-    def counted(self: ImageFolder, item: Item) -> torch.Tensor:
-        read.append(item.name)
-        return inputs(self, item)
+    def counted(path: Path, **options: Any) -> Image.Image:
+        read.append(path.name)
+        return read_image(path, **options)
 
-    monkeypatch.setattr(ImageFolder, "inputs", counted)
+    monkeypatch.setattr("captum_sgcampp.evaluation.cases.read_image", counted)
     finished(photos, tmp_path / "out")
     assert read == [f"{k}.png" for k in range(6)]
 

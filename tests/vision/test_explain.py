@@ -230,16 +230,19 @@ def test_gray_images_are_pictures() -> None:
         assert torch.equal(small(image=image).inputs, expected)
 
 
-def test_gray_of_16_bits_is_neither_black_nor_white_and_a_note_tells_how_it_was_scaled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked, white", [(None, 4095), (8000, 8000)])
+def test_gray_of_16_bits_is_neither_black_nor_white_and_a_note_tells_how_it_was_scaled(
+    asked: int | None, white: int, tmp_path: Path
+) -> None:
     wide = np.random.default_rng(0).integers(0, 4096, (8, 8), dtype=np.uint16)
     Image.fromarray(wide).save(tmp_path / "ray.png")
     Image.fromarray(wide).save(tmp_path / "ray.tif")
-    expected = TO_TENSOR(Image.fromarray(np.rint(wide * (255 / 4095)).astype(np.uint8)).convert("RGB"))[None]
+    expected = TO_TENSOR(Image.fromarray(np.rint(wide * (255 / white)).astype(np.uint8)).convert("RGB"))[None]
     files = [tmp_path / "ray.png", tmp_path / "ray.tif", Image.open(tmp_path / "ray.png")]
     for image in (*files, Image.fromarray(wide), wide, wide[..., None], torch.tensor(wide)[None]):
-        found = small(image=image)
+        found = small(image=image, white=asked)
         assert torch.equal(found.inputs, expected)
-        assert any("0 became black and 4095 white" in note for note in found.notes)
+        assert any(f"0 became black and {white} white" in note for note in found.notes)
     assert not any("became black" in note for note in small().notes)
 
 

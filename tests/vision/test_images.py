@@ -27,7 +27,7 @@ from captum_sgcampp.vision.images import (
     read_image,
     shown_crop,
 )
-from captum_sgcampp.vision.wide_gray import SCALED
+from captum_sgcampp.wide_gray import SCALED
 
 # A warning of Pillow's that gets out fails the test.
 pytestmark = pytest.mark.filterwarnings("error")

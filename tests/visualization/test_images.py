@@ -14,6 +14,7 @@ from networks import ConvNet, images
 from PIL import Image
 
 from captum_sgcampp import GuidedGradCamPlusPlus, LayerGradCamPlusPlus, box_to_neurons
+from captum_sgcampp.vision.images import as_rgb
 from captum_sgcampp.visualization import (
     compare_maps,
     draw_color_bar,
@@ -98,6 +99,21 @@ def test_values_outside_the_usual_range_are_stretched() -> None:
                             (gray, gray[..., None].repeat(3, 2) / 3594)):  # fmt: skip
         shown = compare_maps(image, {"map": torch.rand(3, 3)}).axes[0].images[0].get_array()
         np.testing.assert_allclose(shown, expected, atol=1e-6)
+
+
+def test_pictures_of_16_bits_are_drawn_as_the_model_sees_them() -> None:
+    """Pillow's own conversion makes white of all above 255."""
+    ray = Image.fromarray((np.arange(600, dtype=np.uint16) * 6).reshape(20, 30))
+    values = torch.rand(3, 3)
+    for figure in (compare_maps(ray, {"map": values}), show_neurons(ray, values, torch.ones(3, 3, dtype=torch.bool))):
+        shown = next(axis.images[0].get_array() for axis in figure.axes if axis.images)
+        assert np.array_equal(shown, as_rgb(ray)) and len(np.unique(shown)) > 200
+
+
+def test_a_picture_without_finite_values_names_the_argument() -> None:
+    nothing = Image.fromarray(np.full((4, 4), np.nan, np.float32))
+    with pytest.raises(ValueError, match=r"^image: expected some finite values"):
+        compare_maps(nothing, {"map": torch.rand(3, 3)})
 
 
 def test_values_inside_the_usual_range_stay_as_they_are() -> None:
