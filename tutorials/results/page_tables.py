@@ -82,7 +82,6 @@ EARLIER = tuple(
     for name, network, layer, pictures in (
         ("mobilenet_v2-last", "mobilenet_v2", "features.18", "imagenet"),
         ("mobilenet_v2-inner", "mobilenet_v2", "features.14.conv.0", "imagenet"),
-        ("squeezenet1_1-last", "squeezenet1_1", "features.12", "imagenet"),
         ("squeezenet1_1-inner", "squeezenet1_1", "features.9", "imagenet"),
         ("scenes", "shapes", "features.14", "scenes"),
     )
