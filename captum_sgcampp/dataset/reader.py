@@ -116,7 +116,7 @@ class MapFiles(Dataset[dict[str, Any]]):
 
     def error_count(self) -> int:
         """How many rows hold an error, from the footers of the parts alone."""
-        return sum(_known_count(path, "error") for path in self._parts)
+        return sum(map(error_count, self._parts))
 
     def note_count(self) -> int:
         """How many rows have a note on their picture, as on gray of 16 bits, from the footers alone."""

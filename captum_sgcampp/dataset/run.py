@@ -102,10 +102,12 @@ def attribute_dataset(
     else:
         attributor = Attributor(**arguments)
         run = _opened(folder, texts, settings | attributor.settings(), retry_errors)
-        if run.parts.missing() and (workers is None or workers == 1):
-            work_on(run, attributor, _report(run, progress))
-        elif run.parts.missing() and workers:
-            work_in_processes(partial(work, os.fspath(folder), arguments), workers, run.parts, _report(run, progress))
+        if run.parts.missing():
+            report = _report(run, progress)
+            if workers is None or workers == 1:
+                work_on(run, attributor, report)
+            else:
+                work_in_processes(partial(work, os.fspath(folder), arguments), workers, run.parts, report)
     _warn(folder)
     return run
 

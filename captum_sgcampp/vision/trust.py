@@ -20,11 +20,12 @@ def advice(model: nn.Module, inputs: Tensor, maps: Sequence[ExplainedMap]) -> li
         inputs: `(1, C, H, W)`.
         maps: of all methods, classes and layers.
     """
+    with_relu = has_relu(model)
     told = [
         f"{one.layer}: {line}"
         for one in maps
         if one.statistics is not None and one.values.any()
-        for line in advice_on(one.statistics, has_relu(model))
+        for line in advice_on(one.statistics, with_relu)
     ]
     with_closed_form = dict.fromkeys(one.layer for one in maps if one.method not in OF_GRADIENT)
     exact = _exact(model, inputs, with_closed_form)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from page_server import served
 from visits import WAIT_MILLISECONDS, Opened, Visit
 
@@ -83,12 +82,3 @@ def visit(address: str, browse: Callable[..., Visit]) -> Opened:
         return visit
 
     return opened
-
-
-@pytest.fixture
-def one_thread_here() -> Iterator[None]:
-    """As the server has: maps have its bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -21,7 +21,7 @@ from captum_sgcampp.demo.html import BUSY
 from captum_sgcampp.demo.page import MOST_RUNS
 from captum_sgcampp.model.model_access import exclusive_access
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.usefixtures("one_thread_here")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(autouse=True)

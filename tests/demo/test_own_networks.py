@@ -14,7 +14,7 @@ from visits import Visit
 
 from captum_sgcampp.demo.networks import Networks
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.usefixtures("one_thread_here")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 FACTORY = """
 import torch

@@ -18,7 +18,7 @@ from captum_sgcampp.bundled import draw_scene
 from captum_sgcampp.demo.networks import Networks
 from captum_sgcampp.demo.visitor import NO_PICTURE
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.usefixtures("one_thread_here")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 def test_a_visit_gives_the_files_that_python_gives(visit: Opened, tmp_path: Path) -> None:

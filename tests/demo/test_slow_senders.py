@@ -18,7 +18,7 @@ from served import visitors
 
 from captum_sgcampp.demo import local_only, slow_senders
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_here")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 HEAD = b"POST /gradio_api/upload HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 100000\r\n"
 SLOW_BODY = HEAD + b"content-type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
 WAIT_SECONDS = 60

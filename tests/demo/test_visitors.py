@@ -18,7 +18,7 @@ from captum_sgcampp.demo import serve as serving
 from captum_sgcampp.demo import temporary_files
 from captum_sgcampp.demo.visitor import Visitor
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_here")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 WAIT_SECONDS = 60
 
 
