@@ -9,20 +9,28 @@ from typing import Any
 
 from captum_sgcampp.demo.quiet_gradio import gradio
 
-LARGE_BYTES = 64 * 2**10
 MOST_SESSIONS, MOST_UNREAD = 512, 50  # with messages, and messages of one session that nobody reads
-_M_MMAP_THRESHOLD = -3  # glibc's name of it, in malloc.h
+_M_ARENA_MAX = -8  # glibc's name of it, in malloc.h
 
 
-def return_large_blocks() -> None:
-    """From now on tensors, pictures and messages go back to the system as soon as they are freed.
+def share_one_arena() -> None:
+    """From now on no thread gets an arena of its own from glibc.
 
-    After the first large block glibc keeps such memory for itself, in an arena per thread, with holes that no other
-    block fits. Elsewhere than on glibc nothing changes.
+    What a thread frees there, no other can take, so the process grows with the threads that Gradio starts. Call it
+    early: glibc asks only once, when a process has many threads. Elsewhere than on glibc nothing changes.
     """
+    _call_glibc("mallopt", _M_ARENA_MAX, 1)
+
+
+def return_freed_memory() -> None:
+    """To the system: glibc keeps what lies below a block that is in use."""
+    _call_glibc("malloc_trim", 0)
+
+
+def _call_glibc(name: str, *numbers: int) -> None:
     if sys.platform == "linux":
-        with suppress(AttributeError):
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        with suppress(AttributeError):  # of another C library
+            getattr(ctypes.CDLL(None), name)(*numbers)
 
 
 _set_item = gradio.state_holder.SessionState.__setitem__
@@ -64,3 +72,4 @@ def forget_session(page: Any, name: str) -> None:
         page._queue.pending_event_ids_session,
     ):
         kept.pop(name, None)
+    return_freed_memory()

@@ -11,7 +11,7 @@ from captum_sgcampp.demo.flat_memory import (
     bound_messages,
     forget_session,
     keep_numbers_of_components,
-    return_large_blocks,
+    share_one_arena,
 )
 from captum_sgcampp.demo.local_only import LocalOnly, blocked_paths, forbid_downloads
 from captum_sgcampp.demo.networks import Networks
@@ -92,7 +92,7 @@ def make_safe_page(networks: Networks) -> Any:
     """The page, with its temporary files in a folder of its own and a bounded queue."""
     new_cache()
     forbid_downloads()
-    return_large_blocks()
+    share_one_arena()
     keep_numbers_of_components()
     page = make_page(networks)
     page.queue(max_size=MOST_WAITING, default_concurrency_limit=2, api_open=False)

@@ -129,27 +129,62 @@ def test_no_message_waits_for_a_visitor_who_left(page: Any) -> None:
         time.sleep(0.1)
 
 
-LARGE = """
+ARENAS = """
 import ctypes, sys
-from captum_sgcampp.demo.flat_memory import LARGE_BYTES, return_large_blocks
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from captum_sgcampp.demo.flat_memory import share_one_arena
 
-class Found(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd") + (*"uvwxy",)]
-
-libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.free.argtypes, libc.mallinfo2.restype = ctypes.c_void_p, [ctypes.c_void_p], Found
+libc, together = ctypes.CDLL(None), Barrier(6)
+libc.malloc.restype = ctypes.c_void_p
 if sys.argv[1:]:
-    return_large_blocks()
-libc.free(libc.malloc(2**24))  # from now on glibc takes blocks up to this size from an arena
-before = libc.mallinfo2().hblks
-blocks = [libc.malloc(LARGE_BYTES) for _ in range(100)]
-print(libc.mallinfo2().hblks - before)
+    share_one_arena()
+
+def takes_memory(_):
+    together.wait()
+    return libc.malloc(1000)
+
+with ThreadPoolExecutor(6) as pool:
+    list(pool.map(takes_memory, range(6)))
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc from 2.33 on")
-@pytest.mark.parametrize(("arguments", "are_mapped"), [([], False), (["bounded"], True)])
-def test_large_blocks_come_from_the_system_and_go_back_to_it(arguments: list[str], are_mapped: bool) -> None:
-    found = subprocess.run([sys.executable, "-c", LARGE, *arguments], capture_output=True, text=True, check=True)
-    assert (int(found.stdout) > 50) == are_mapped  # some fit into holes of an arena
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="needs glibc")
+def test_threads_share_the_memory_that_any_of_them_has_freed() -> None:
+    counts = []
+    for arguments in ([], ["shared"]):
+        found = subprocess.run([sys.executable, "-c", ARENAS, *arguments], capture_output=True, text=True, check=True)
+        counts.append(found.stdout.count("<heap nr="))
+    assert counts[1] < counts[0]
+
+
+FREED = """
+import ctypes
+from captum_sgcampp.demo.flat_memory import return_freed_memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+def resident():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+blocks = [libc.malloc(100_000) for _ in range(1000)]
+for block in blocks:
+    ctypes.memset(block, 1, 100_000)
+for block in blocks[:-1]:  # the last keeps the others from going back
+    libc.free(block)
+before = resident()
+return_freed_memory()
+print(before - resident())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
+def test_freed_memory_goes_back_below_a_block_in_use() -> None:
+    found = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    assert int(found.stdout) > 80_000  # KiB, of 97,656
