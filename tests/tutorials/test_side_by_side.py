@@ -165,3 +165,25 @@ def test_page_and_pictures_are_there_and_name_no_place_of_a_machine() -> None:
     assert "/tmp/" not in text and "/home/" not in text and "/root/" not in text and "site-packages" not in text
     pictures = [line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")]
     assert len(pictures) > 1 and all((FOLDER / name).is_file() for name in pictures)
+
+
+@pytest.mark.slow
+def test_trained_networks_have_their_layers_and_photographs(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = importlib.import_module("samples")
+    monkeypatch.setenv("SGCAMPP_ASSETS", str(assets))
+    found = {network.name: network for network in samples.trained_networks(assets, 2)}
+    assert list(found) == list(samples.TRAINED)
+    for network in found.values():
+        assert len(network.pictures) == 2 and network.read(network.pictures[0]).shape[:2] == (1, 3)
+        assert set(network.layers) <= {name for name, _ in network.model.named_modules()}
+    text = (FOLDER / "README.md").read_text("utf-8")
+    assert all(f"`{name}`: {name} with trained weights on 24 photographs" in text for name in found)
+
+
+def test_trained_networks_need_their_folder(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SGCAMPP_ASSETS", raising=False)
+    with pytest.raises(SystemExit):
+        script.main(["--trained"])
+    assert "--trained: expected SGCAMPP_ASSETS to name a folder" in capsys.readouterr().err

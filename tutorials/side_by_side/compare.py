@@ -3,6 +3,7 @@
 Writes README.md and pictures beside this file. Needs: pip install torchcam grad-cam
 
     python compare.py
+    SGCAMPP_ASSETS=/path/to/assets python compare.py --trained
     python compare.py --model-factory my_models.py:load=mobilenet_v2 --layers features.18 --images photographs
 
 A stopped run goes on with the same command: what is measured lies in the folder `--work`.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,9 +22,10 @@ from zlib import crc32
 
 import measuring
 from page import Row, Settings, draw, page
-from samples import Network, given_network, own_networks
+from samples import Network, given_network, own_networks, trained_networks
 
 HERE = Path(__file__).resolve().parent
+ASSETS = "SGCAMPP_ASSETS"
 CHECKED = 3  # pictures of a layer on which the transcriptions are compared with the packages themselves
 
 
@@ -58,6 +61,7 @@ def _noise(arguments: argparse.Namespace) -> dict[str, Any]:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
+    add("--trained", action="store_true", help="also the trained networks of the folder that SGCAMPP_ASSETS names")
     add("--model-factory", action="append", default=[], metavar="WHERE:FUNCTION[=ARGUMENT]", help="a further network")
     add("--layers", action="append", nargs="+", default=[], metavar="NAME", help="its layers, once per network")
     add("--images", action="append", type=Path, default=[], metavar="FOLDER", help="photographs, once per network")
@@ -72,6 +76,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if not len(arguments.model_factory) == len(arguments.layers) == len(arguments.images):
         parser.error("--layers and --images: expected once for every --model-factory")
+    if arguments.trained and not Path(os.environ.get(ASSETS, "nowhere"), "imagenet").is_dir():
+        parser.error(f"--trained: expected {ASSETS} to name a folder of networks and photographs")
     arguments.description = f" with {arguments.description}" if arguments.description else ""
     return arguments
 
@@ -79,6 +85,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def networks(arguments: argparse.Namespace) -> Iterator[Network]:
     """The sections of the page."""
     yield from own_networks(arguments.scenes)
+    if arguments.trained:
+        yield from trained_networks(Path(os.environ[ASSETS]), arguments.photographs)
     for factory, layers, folder in zip(arguments.model_factory, arguments.layers, arguments.images, strict=True):
         yield given_network(factory, layers, folder, arguments.photographs, arguments.description)
 

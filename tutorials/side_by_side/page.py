@@ -113,8 +113,8 @@ pip install torchcam grad-cam
 python tutorials/side_by_side/compare.py --out my-page
 ```
 
-Networks and photographs of your own are added by `--model-factory`, `--layers` and `--images` (`--help`). A stopped run
-goes on with the same command.
+`--trained` adds the trained networks of the folder that `SGCAMPP_ASSETS` names. Networks and photographs of your own
+are added by `--model-factory`, `--layers` and `--images` (`--help`). A stopped run goes on with the same command.
 
 Versions: {versions}.
 

@@ -19,6 +19,14 @@ from captum_sgcampp.vision.model_factory import classifier_from_factory
 SHOWN_SCENE = Image.fromarray(draw_scene(7, classes=(3, 3, 6, 5)).image)  # two stars, a heart and a ring
 BUNDLED_LAYERS = ("features.14", "features.11", "features.9")
 RANDOM_MODEL, RANDOM_LAYERS, RANDOM_SCENES = "resnet18", ("layer4", "layer3"), 8
+# Built by `results/trained_networks.py`: layers, and the folder of the photographs in the assets.
+TRAINED = {
+    "squeezenet1_1": (("features.12", "features.9"), "imagenet"),
+    "gtsrb": (("features.8", "features.3"), "samples/signs"),
+    "mobilenet_v2": (("features.18", "features.14.conv.0", "features.13"), "imagenet"),
+    "googlenet": (("inception_5b", "inception_4e"), "imagenet"),
+}
+FACTORY = Path(__file__).resolve().parents[1] / "results" / "trained_networks.py"
 FIRST_SCENE = 5_000_000_000  # far from the scenes of the training and of the evaluation
 
 
@@ -72,6 +80,12 @@ def _random_model() -> nn.Module:
         torch.manual_seed(0)
         model: nn.Module = torchvision.models.get_model(RANDOM_MODEL, weights=None)
     return model.eval()
+
+
+def trained_networks(assets: Path, count: int) -> Iterator[Network]:
+    """Trained networks of the assets on so many photographs."""
+    for name, (layers, folder) in TRAINED.items():
+        yield given_network(f"{FACTORY}:load={name}", layers, assets / folder, count, " with trained weights")
 
 
 def given_network(factory: str, layers: Sequence[str], folder: Path, count: int, description: str) -> Network:
