@@ -37,7 +37,7 @@ def test_every_figure_of_a_page_is_that_of_its_table(path: Path) -> None:
 
 @pytest.mark.parametrize("path", pages.PAGES, ids=lambda path: str(path.relative_to(pages.ROOT)))
 def test_every_link_to_a_table_leads_to_one(path: Path) -> None:
-    for link in re.findall(r"\]\(([^) ]*(?:tables|earlier)/[^) ]+)", path.read_text(encoding="utf-8")):
+    for link in re.findall(r"\]\(([^) ]*tables/[^) ]+)", path.read_text(encoding="utf-8")):
         assert (path.parent / link).is_file(), link
 
 
@@ -71,7 +71,7 @@ def test_a_uniform_map_gets_what_theory_says(table: page_tables.Table) -> None:
 @pytest.mark.parametrize("table", FINISHED, ids=lambda table: table.name)
 def test_tables_and_summaries_agree(table: page_tables.Table) -> None:
     """`table.md` shows the means and intervals of `summary.csv`."""
-    text = (figures.folder(table.name) / "table.md").read_text(encoding="utf-8")
+    text = (figures.TABLES / table.name / "table.md").read_text(encoding="utf-8")
     cells = set(re.findall(r"-?[\d.]+ \[-?[\d.]+, -?[\d.]+\]", text))
     for (method, metric), row in figures.summary(table.name).items():
         names = ("mean", "low", "high")
@@ -82,17 +82,15 @@ def test_tables_and_summaries_agree(table: page_tables.Table) -> None:
 
 @pytest.fixture
 def one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables `t` and, by earlier code, `old`."""
+    """A table `t`."""
     head = "layer,method,metric,n,mean,low,high,paired,difference,difference_low,difference_high,p,p_holm\n"
     lines = [
         "conv,grad-cam,grid,9,0.75,0.7,0.8,0,,,,,\n",
         "conv,smooth n=4 s=0.1,grid,9,0.5,0.4,0.6,9,-0.25,-0.3,-0.2,0.001,0.002\n",
     ]
-    for folder, name, mean in ((tmp_path / "tables", "t", "0.75"), (tmp_path / "earlier", "old", "0.81")):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "summary.csv").write_text(head + lines[0].replace("0.75", mean) + lines[1])
-    monkeypatch.setattr(figures, "TABLES", tmp_path / "tables")
-    monkeypatch.setattr(figures, "EARLIER", tmp_path / "earlier")
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "summary.csv").write_text(head + "".join(lines))
+    monkeypatch.setattr(figures, "TABLES", tmp_path)
     figures.summary.cache_clear()
 
 
@@ -102,7 +100,6 @@ def one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ('[9](a/tables/t/table.md "grad-cam: grid")', "0.750"),
         ('[9 [1, 2]](tables/t/table.md "grad-cam: grid, interval")', "0.750 [0.700, 0.800]"),
         ('[](tables/t/table.md "smooth - grad-cam: grid")', "-0.250 [-0.300, -0.200]"),
-        ('[9](earlier/old/table.md "grad-cam: grid")', "0.810"),
     ],
 )
 def test_a_stale_figure_is_mended(one_table: None, link: str, text: str) -> None:
@@ -148,7 +145,6 @@ def all_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for name in ("summary.csv", "summary-against-grad-cam++.csv"):
             write(tmp_path / table.name, table.layer, metrics, name)
     monkeypatch.setattr(figures, "TABLES", tmp_path)
-    monkeypatch.setattr(figures, "EARLIER", tmp_path / "earlier")
     figures.summary.cache_clear()
     return tmp_path
 
@@ -156,7 +152,7 @@ def all_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_all_blocks_are_full_when_all_tables_are_finished(all_tables: Path) -> None:
     for name, block in pages.BLOCKS.items():
         text = "\n".join(block())
-        assert "ot run" not in text and "not tested" not in text and "earlier" not in text, name
+        assert "ot run" not in text and "not tested" not in text, name
     assert len(page_tables.BLOCKS["runs"]()) == 2 + len(TABLES)
     assert "\n".join(page_tables.measure("grid")).count(".md)") == 8  # three networks at two layers, the signs at two
     assert "\n".join(page_tables.wants()).count(": holds") == 3 * 6  # in mosaics -0.01 is too low

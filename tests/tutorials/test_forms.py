@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import torch
 from _asserts import close
 from calls import seeded
 from captum.attr import LayerGradCam
-from form_samples import Setting, derivatives
-from forms import BASE, CONNECTED, GRAD_CAM, GRAD_CAM_PLUS_PLUS, POOLED, Form, map_of
+from form_samples import SETTINGS, Setting, derivatives
+from forms import BASE, GRAD_CAM, GRAD_CAM_PLUS_PLUS, POOLED, SPATIAL, Form, map_of
 from networks import ConvNet, PooledNet, images
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from captum_sgcampp.scores.classes import LogOdds
 from captum_sgcampp.vision.classifiers import Classifier
 
 SEED, TARGET = 3, 2
+PAGE = Path(search_forms.__file__).with_name("forms.md")
 
 
 def stored(model: nn.Module, layer: str, x: Tensor) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def test_half_as_alpha_is_grad_cam_and_pixelwise_it_is_hires_cam() -> None:
     expected = LayerGradCam(model, model.relu2).attribute(x, TARGET, relu_attributions=True)[0, 0].detach()
     assert expected.any() and close(unit(map_of(BASE[GRAD_CAM], found)), unit(expected), 1e-9)
     pixelwise = (found["gc"][0] * found["a"]).sum(0).relu()
-    assert pixelwise.any() and close(2 * map_of(CONNECTED["HiResCAM"], found), pixelwise, 1e-9)
+    assert pixelwise.any() and close(2 * map_of(SPATIAL["HiResCAM"], found), pixelwise, 1e-9)
 
 
 def test_after_global_pooling_alone_pixelwise_and_smooth_forms_are_the_plain_one() -> None:
@@ -77,7 +79,7 @@ def test_after_global_pooling_alone_pixelwise_and_smooth_forms_are_the_plain_one
         assert close(unit(map_of(Form(relu=False, **options), found)), unit(plain), 1e-9)
 
 
-@pytest.mark.parametrize("form", [*POOLED.values(), *CONNECTED.values()], ids=repr)
+@pytest.mark.parametrize("form", [*POOLED.values(), *SPATIAL.values()], ids=repr)
 def test_every_form_gives_a_finite_map(form: Form) -> None:
     found = map_of(form, stored(ConvNet(channels=3), "relu2", images(1, channels=3)))
     assert found.shape == (8, 8) and found.isfinite().all() and (not form.relu or (found >= 0).all())
@@ -136,3 +138,15 @@ def test_confidence_is_kept_by_the_highest_quarter() -> None:
     found = search_forms.kept(Bright().eval(), x, 0, shown, "zero")
     assert found["bright"] == found["same"] == 1 and found["dark"] < 0.6
     assert calls == [1, 2]  # equal masks are one row
+
+
+def test_the_page_links_every_table_and_has_no_figure_that_none_of_them_has() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    tables = {setting.name: PAGE.parent / "forms" / f"{setting.name}.md" for setting in SETTINGS}
+    assert re.findall(r"\]\(forms/([\w-]+)\.md\)", text) == list(tables)
+    known = {figure for path in tables.values() for figure in figures_in(path.read_text(encoding="utf-8"))}
+    assert len(figures_in(text)) > 100 and set(figures_in(text)) <= known
+
+
+def figures_in(text: str) -> list[str]:
+    return re.findall(r"\b\d\.\d{3}\b", text)

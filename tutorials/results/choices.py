@@ -38,7 +38,7 @@ SIMPLEST = (
     "two-sided-smooth-grad-cam++",
     "log-odds-two-sided-smooth-grad-cam++",
 )
-NOT_TELLING = {("instance_recall", "uniform")}  # a map without any place finds all
+NOT_TELLING = {("instance_recall", "uniform"), ("instance_recall", "random")}  # maps without any place find all
 
 
 def choices() -> list[str]:

@@ -16,35 +16,30 @@ from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-TABLES, EARLIER = HERE / "tables", HERE / "earlier"
+TABLES = HERE / "tables"
 SIGNIFICANT = 0.05
 PERCENT = ("average_drop", "increase", "win")
 
 Row = Mapping[str, str]
 _TEXT = r"\[[^\]\[]*(?:\[[^\]]*\])?\]"  # of a link, with an interval or without
-_LINK = re.compile(_TEXT + r'\(((?:[\w./-]*/)?(?:tables|earlier)/([\w.-]+)/table[\w+-]*\.md) "([^"]+)"\)')
-
-
-def folder(table: str) -> Path:
-    """Of a table, or of one by earlier code."""
-    return EARLIER / table if (EARLIER / table).is_dir() else TABLES / table
+_LINK = re.compile(_TEXT + r'\(((?:[\w./-]*/)?tables/([\w.-]+)/table[\w+-]*\.md) "([^"]+)"\)')
 
 
 def is_finished(table: str) -> bool:
     """Whether a table has been measured."""
-    return (folder(table) / "summary.csv").is_file()
+    return (TABLES / table / "summary.csv").is_file()
 
 
 @cache
 def summary(table: str, reference: str = "") -> dict[tuple[str, str], Row]:
     """The rows of a table by method and metric. With a reference, those of the tests against it."""
     name = "summary.csv" if reference in ("", _first(table)) else f"summary-against-{reference}.csv"
-    return {(row["method"], row["metric"]): row for row in _rows(folder(table) / name)}
+    return {(row["method"], row["metric"]): row for row in _rows(TABLES / table / name)}
 
 
 @cache
 def _rows(path: Path) -> list[Row]:
-    """None for tables by earlier code, which lack the tests against the second reference."""
+    """None where a table has no tests against that reference."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
@@ -53,7 +48,7 @@ def _rows(path: Path) -> list[Row]:
 
 def _first(table: str) -> str:
     """The reference of `summary.csv`: the first method."""
-    return next(iter(_rows(folder(table) / "summary.csv")))["method"] if is_finished(table) else ""
+    return next(iter(_rows(TABLES / table / "summary.csv")))["method"] if is_finished(table) else ""
 
 
 def row(table: str, method: str, metric: str, reference: str = "") -> Row | None:

@@ -29,24 +29,40 @@ DRAWS = 2  # mosaics of every photograph
 
 @dataclass(frozen=True)
 class Setting:
-    """A network, a layer, and the number of noisy samples."""
+    """What is searched.
 
-    network: str
+    Attributes:
+        name: of the folder and the table; the network's, with `-inner` for an inner layer.
+        layer: where.
+        samples: noisy ones.
+        is_pooled: whether only global pooling and a linear score follow the layer.
+    """
+
+    name: str
     layer: str
     samples: int = 4
+    is_pooled: bool = True
+
+    @property
+    def network(self) -> str:
+        """Of `trained_networks.py`."""
+        return self.name.removesuffix("-inner")
 
 
 SETTINGS = [
     Setting("mobilenet_v2", "features.18"),
     Setting("squeezenet1_1", "features.12"),
     Setting("googlenet", "inception_5b"),
-    Setting("gtsrb", "features.8", samples=8),
+    Setting("gtsrb", "features.8", samples=8, is_pooled=False),
+    Setting("mobilenet_v2-inner", "features.14.conv.0", is_pooled=False),
+    Setting("squeezenet1_1-inner", "features.9", is_pooled=False),
+    Setting("googlenet-inner", "inception_4e", is_pooled=False),
 ]
 
 
 def store(setting: Setting, work: Path) -> Path:
     """Stores what is missing of a setting. Returns its folder."""
-    folder = work / setting.network
+    folder = work / setting.name
     folder.mkdir(parents=True, exist_ok=True)
     classifier = trained_networks.load(setting.network)
     classifier.model.requires_grad_(False)

@@ -143,11 +143,13 @@ POOLED = SHORT | {
     "log-odds, smooth, samples alike": Form(others=1, noisy=True, weighted=False),
     "log-odds, pixelwise, smooth": Form(others=1, noisy=True, pixelwise=True),
 }
-# Where fully connected layers follow, so that the gradient depends on the position.
-CONNECTED = BASE | {
+# Where more layers follow, so that the gradient depends on the position.
+SPATIAL = BASE | {
     "Smooth Grad-CAM++": Form(noisy=True, negative=0, alpha="papers"),
     "HiResCAM": Form(strength=0, pixelwise=True),
     "LayerCAM": Form(strength=0, negative=0, pixelwise=True),
+    "LayerCAM, smooth": Form(noisy=True, strength=0, negative=0, pixelwise=True),
+    "log-odds, HiResCAM": Form(others=1, strength=0, pixelwise=True),
     "pixelwise": Form(pixelwise=True),
     "pixelwise, smooth": Form(noisy=True, pixelwise=True),
     "pixelwise, smooth, alpha = 1/2": Form(noisy=True, pixelwise=True, strength=0),

@@ -76,16 +76,6 @@ MEASURES = {
     "instance_balance": ("boxes", "scenes"),
 }
 
-# Tables by earlier code. Each is shown where no new one has the network, the layer and the measure.
-EARLIER = tuple(
-    Table(name, network, layer, pictures, 0, 0, (), ())
-    for name, network, layer, pictures in (
-        ("mobilenet_v2-last", "mobilenet_v2", "features.18", "imagenet"),
-        ("mobilenet_v2-inner", "mobilenet_v2", "features.14.conv.0", "imagenet"),
-        ("squeezenet1_1-inner", "squeezenet1_1", "features.9", "imagenet"),
-        ("scenes", "shapes", "features.14", "scenes"),
-    )
-)
 METRICS = {metric.name: metric for group in groups(3).values() for metric in group.metrics}
 
 # Paper, network and pictures, then Grad-CAM++ and Grad-CAM: average drop, increase, win.
@@ -108,9 +98,9 @@ def markdown(heads: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def having(metric: str) -> list[Table]:
-    """The finished tables with a measure, one for a network and layer, the new ones before the earlier ones."""
+    """The finished tables with a measure, the first of each network and layer."""
     found: dict[tuple[str, str], Table] = {}
-    for table in (*TABLES, *EARLIER):
+    for table in TABLES:
         place = table.network, table.layer
         wanted = table.pictures in MEASURES[metric] and figures.is_finished(table.name)
         if wanted and place not in found and figures.row(table.name, PLUS, metric):
@@ -133,9 +123,7 @@ def _measure_table(metric: str, tables: list[Table]) -> list[str]:
 
 def head(table: Table, root: str = "") -> str:
     """Network and layer, with a link from a page whose way to this folder is `root`."""
-    kind = "earlier" if table in EARLIER else "tables"
-    note = ", earlier" if table in EARLIER else ""
-    return f"[{NETWORKS[table.network]}{note}]({root}{kind}/{table.name}/table.md) `{table.layer}`"
+    return f"[{NETWORKS[table.network]}]({root}tables/{table.name}/table.md) `{table.layer}`"
 
 
 def _cell(table: Table, method: str, metric: str) -> str:

@@ -1,8 +1,8 @@
 """Searches for better forms of Grad-CAM++ (see `forms.py`) with photographs, and writes the tables of `forms/`.
 
     export SGCAMPP_ASSETS=/path/to/assets
-    python search_forms.py                      # all networks
-    python search_forms.py --only mobilenet_v2
+    python search_forms.py                      # all networks and layers
+    python search_forms.py --only mobilenet_v2 mobilenet_v2-inner
 
 Every second photograph is for choosing, the others are for reporting. Activations and gradients are stored once in
 `--work`, and so are the measures of every picture and form. So a stopped run goes on, and a further form costs little.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +21,7 @@ import torch
 import trained_networks
 from form_samples import SETTINGS, Setting, store
 from form_tables import report
-from forms import CONNECTED, POOLED, SHORT, Form, Stored, map_of
+from forms import POOLED, SHORT, SPATIAL, Form, Stored, map_of
 from torch import Tensor, nn
 
 from captum_sgcampp import metrics as m
@@ -42,30 +42,32 @@ Measure = Callable[[Path, Stored, Classifier, dict[str, Tensor]], Values]
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [setting.network for setting in SETTINGS]
-    parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="NETWORK", help=", ".join(names))
+    names = [setting.name for setting in SETTINGS]
+    parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--work", type=Path, default=Path("build/forms"), metavar="FOLDER", help="what is stored")
     parser.add_argument("--out", type=Path, default=HERE / "forms", metavar="FOLDER", help="tables")
     options = parser.parse_args(arguments)
     torch.set_grad_enabled(False)
     options.out.mkdir(parents=True, exist_ok=True)
     for setting in SETTINGS:
-        if setting.network in options.only:
+        if setting.name in options.only:
             values = measured(setting, store(setting, options.work))
             text = report(f"{setting.network}, `{setting.layer}`", values)
-            (options.out / f"{setting.network}.md").write_text(text, encoding="utf-8")
+            (options.out / f"{setting.name}.md").write_text(text, encoding="utf-8")
 
 
 def measured(setting: Setting, folder: Path) -> pd.DataFrame:
     """One row for every picture, form and measure, with the picture's half: 0 for choosing, 1 for reporting."""
     classifier = trained_networks.load(setting.network)
+    forms, kept_of = (POOLED, SHORT) if setting.is_pooled else (SPATIAL, SPATIAL)
+    measures: dict[str, Measure] = {
+        "mosaic-0": of_mosaic,
+        "mosaic-1": of_mosaic,
+        "boxed": partial(of_boxed, kept_of),
+        "photo-signs": of_sign,
+    }
     rows = []
-    for kind, measure, forms in (
-        ("mosaic-0", of_mosaic, POOLED),
-        ("mosaic-1", of_mosaic, POOLED),
-        ("boxed", of_boxed, POOLED),
-        ("photo-signs", of_sign, CONNECTED),
-    ):
+    for kind, measure in measures.items():
         for number, path in enumerate(sorted(folder.glob(f"{kind}-*.pt"))):
             picture = path.stem.removeprefix(f"{kind}-")
             for form, values in once(path, classifier, measure, forms).items():
@@ -115,15 +117,17 @@ def cell_weights(size: torch.Size) -> list[Tensor]:
         return [torch.autograd.grad(cell, positions, retain_graph=True)[0][0, 0] for cell in cells]
 
 
-def of_boxed(path: Path, stored: Stored, classifier: Classifier, maps: dict[str, Tensor]) -> Values:
-    """Localization, also at equal area; recall of several objects; confidence kept, of the forms of `SHORT`."""
+def of_boxed(
+    kept_of: dict[str, Form], path: Path, stored: Stored, classifier: Classifier, maps: dict[str, Tensor]
+) -> Values:
+    """Localization, also at equal area; recall of several objects; confidence kept, by the forms of `kept_of`."""
     instances: Tensor = stored["inst"]
     size = tuple(instances.shape[1:])
     shown = upsampled(maps, size)
     found = dict(zip(shown, (_located(one, instances) for one in shown.values()), strict=True))
-    short = {name: one for name, one in shown.items() if name in SHORT or name in (UNIFORM, CENTER)}
+    wanted = {name: one for name, one in shown.items() if name in kept_of or name in (UNIFORM, CENTER)}
     inputs = classifier.prepare(read_image(trained_networks.assets() / "photos_with_boxes" / path.stem[6:]))
-    for name, value in kept(classifier.model, inputs, stored["target"], short, BASELINES[0]).items():
+    for name, value in kept(classifier.model, inputs, stored["target"], wanted, BASELINES[0]).items():
         found[name]["kept"] = value
     return found
 

@@ -35,7 +35,7 @@ POOLED = (
     "log-odds-two-sided-grad-cam++",
     *BASELINES,
 )
-INNER = (*OF_THE_PAPERS, *TWO_SIDED, "hires-cam", "layer-cam", "log-odds-hires-cam", "uniform", "center-gaussian")
+INNER = (*OF_THE_PAPERS, *TWO_SIDED, "hires-cam", "layer-cam", "log-odds-hires-cam", *BASELINES)
 POOLED_FEW = (
     "grad-cam",
     "grad-cam++",
@@ -44,6 +44,8 @@ POOLED_FEW = (
     "uniform",
     "center-gaussian",
 )
+
+NOISY = ("grad-cam", "grad-cam++", "smooth-grad-cam++", "two-sided-smooth-grad-cam++", "noise-tunnel-grad-cam++")
 
 QUICK = ("drop", "kept", "sparseness", "grid")
 BOXES = ("kept", "localization", "instances")
@@ -87,14 +89,13 @@ class Table:
         return ["captum_sgcampp", "evaluate", *pictures, *model, *options]
 
 
-def photographs(network: str, layers: tuple[str, str], cost: float, inner_curves: bool = True) -> list[Table]:
+def photographs(network: str, layers: tuple[str, str], cost: float) -> list[Table]:
     """The tables of an ImageNet network: mosaics and drop, boxes, and what takes longer.
 
     Args:
         network: its name.
         layers: the last and an inner one.
         cost: of a forward pass, MobileNetV2's is 1.
-        inner_curves: whether what takes longer is measured at the inner layer, too.
     """
     last, inner = layers
     few_samples, curves = ("--nt-samples", "4"), ("--nt-samples", "4", "--steps", "10", "--limit", "48")
@@ -105,7 +106,7 @@ def photographs(network: str, layers: tuple[str, str], cost: float, inner_curves
         pictures = "boxes" if kind.endswith("boxes") else "imagenet"
         return Table(f"{network}-{kind}", network, layer, pictures, count, cost * seconds, methods, *rest)
 
-    found = [
+    return [
         table("last-photos", last, 96, 3.5, POOLED, QUICK, few_samples),
         table("last-boxes", last, BOXED, 1.6, POOLED_FEW, BOXES, few_samples),
         table("last-curves", last, 48, 7.5, POOLED_FEW, SLOW, curves),
@@ -113,15 +114,15 @@ def photographs(network: str, layers: tuple[str, str], cost: float, inner_curves
         table("inner-boxes", inner, BOXED, 2.5, INNER, BOXES, few_samples),
         table("inner-curves", inner, 48, 11, INNER, SLOW, curves),
     ]
-    return found if inner_curves else found[:-1]
 
 
 SCENES = ("--scenes", "300", "--steps", "10", "--nt-samples", "4")
+LEVELS = ("--noise-level", "0.05", "0.15", "0.3")
 OBJECTS = ("drop", "kept", "localization", "instances")
 TABLES = [
     *photographs("mobilenet_v2", ("features.18", "features.14.conv.0"), 1),
     *photographs("squeezenet1_1", ("features.12", "features.9"), 0.7),
-    *photographs("googlenet", ("inception_5b", "inception_4e"), 2.8, inner_curves=False),
+    *photographs("googlenet", ("inception_5b", "inception_4e"), 2.8),
     Table("gtsrb-last", "gtsrb", "features.8", "signs", 129, 0.7, ALL, QUICK),
     Table("gtsrb-curves", "gtsrb", "features.8", "signs", 129, 0.8, FEW, SLOW, ("--window", "8", "--stride", "4")),
     Table("gtsrb-inner", "gtsrb", "features.3", "signs", 129, 0.7, ALL, QUICK),
@@ -138,4 +139,38 @@ TABLES = [
     ),
     Table("scenes-last", "shapes", "features.14", "scenes", 300, 2.9, WITHOUT_LOG_ODDS, (*OBJECTS, *SLOW), SCENES),
     Table("scenes-inner", "shapes", "features.9", "scenes", 300, 0.7, WITHOUT_LOG_ODDS, OBJECTS, SCENES),
+    # How much noise, and what averaging finished maps gives.
+    Table(
+        "scenes-noise",
+        "shapes",
+        "features.14",
+        "scenes",
+        300,
+        3,
+        (*NOISY, "top-feature-map", "random", "center-gaussian"),
+        ("drop", "kept", "localization", "sparseness"),
+        ("--scenes", "300", "--nt-samples", "4", "32", *LEVELS),
+    ),
+    Table(
+        "squeezenet1_1-noise",
+        "squeezenet1_1",
+        "features.9",
+        "imagenet",
+        48,
+        8,
+        (*NOISY, "random", "center-gaussian"),
+        ("drop", "kept", "occlusion"),
+        ("--nt-samples", "4", "16", *LEVELS, "--limit", "48"),
+    ),
+    Table(
+        "googlenet-noise",
+        "googlenet",
+        "inception_4e",
+        "imagenet",
+        48,
+        27,
+        (*NOISY[:-1], "center-gaussian"),
+        ("kept", "grid"),
+        ("--nt-samples", "4", "16", *LEVELS, "--limit", "48"),
+    ),
 ]
