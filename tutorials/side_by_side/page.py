@@ -144,8 +144,8 @@ Versions: {versions}.
 Where only global average pooling and a linear score follow, the gradients of all copies are equal up to a factor. There
 the smoothing can change nothing, and what others change comes from noisy activations and from their denominators. Where
 activations have both signs (before a ReLU, linear bottlenecks), the denominator of alpha nearly vanishes at some
-positions: poles. There the papers' own map says little, and rounding in float32 is enlarged. After averaging, that also
-happens at single positions after a ReLU.
+positions: poles. There the papers' own map says little, and rounding in float32 is enlarged: this package's largest distance
+is {largest}. After averaging, that also happens at single positions after a ReLU.
 
 ## Distance from the papers
 
@@ -235,6 +235,7 @@ def page(rows: Sequence[Row], sections: Sequence[Network], settings: Settings) -
         n=settings.copies,
         level=settings.noise_level,
         seeds=settings.seeds,
+        largest=_largest(layers),
         networks="; ".join(f"`{section.name}`: {section.title}" for section in sections),
         layers=by_layer(
             ["K x H x W", "activations", "what the smoothing changes"],
@@ -265,6 +266,15 @@ def page(rows: Sequence[Row], sections: Sequence[Network], settings: Settings) -
         ),
         pictures="\n\n".join(pictures),
     )
+
+
+def _largest(layers: Sequence[Layer]) -> str:
+    """Of this package, and where."""
+    names = [entry.name for entry in ENTRIES if entry.name.startswith("captum_sgcampp")]
+    far, layer = max(
+        ((max(x.measured("distances", name)), x) for x in layers for name in names), key=lambda pair: pair[0]
+    )
+    return f"{number(far)}, of {layer.network} at `{layer.name}`"
 
 
 def _median(values: Iterable[float]) -> str:
