@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import torch
-from forms import GRAD_CAM, GRAD_CAM_PLUS_PLUS
+from forms import GRAD_CAM, GRAD_CAM_PLUS_PLUS, TWO_SIDED_SMOOTH
 from torch import Tensor
 
 from captum_sgcampp import metrics as m
@@ -21,7 +21,7 @@ TITLES = {
     "kept_mean": "kept at 25 %, mean color",
     "kept_blur": "kept at 25 %, blurred",
 }
-# What is wanted: the interval of the difference from the reference lies above the margin.
+# What is compared: with what is wanted of two-sided weights, then with themselves.
 WANTS = (
     ("mosaic", GRAD_CAM),
     ("loc", GRAD_CAM_PLUS_PLUS),
@@ -32,6 +32,9 @@ WANTS = (
     ("kept_zero", GRAD_CAM_PLUS_PLUS),
     ("kept_mean", GRAD_CAM_PLUS_PLUS),
     ("kept_blur", GRAD_CAM_PLUS_PLUS),
+    ("mosaic", TWO_SIDED_SMOOTH),
+    ("loc", TWO_SIDED_SMOOTH),
+    ("kept", TWO_SIDED_SMOOTH),
 )
 
 
@@ -72,7 +75,8 @@ def means(values: pd.DataFrame) -> list[str]:
 
 def differences(values: pd.DataFrame) -> list[str]:
     """A row for every form, a column for every want; bold where the interval lies below 0."""
-    wants = [(name, reference) for name, reference in WANTS if name in set(values.measure)]
+    known = set(values.measure) | set(values.form)
+    wants = [pair for pair in WANTS if known.issuperset(pair)]
     titles = [f"{TITLES[name]} - {reference.split(' (')[0]}" for name, reference in wants]
     lines = [_row("form", titles), _row("---", ["---"] * len(wants))]
     tables = {

@@ -105,12 +105,12 @@ def _signed(form: Form, d1: Tensor) -> Tensor:
     return relu(d1) - form.negative * relu(-d1)
 
 
-GRAD_CAM, GRAD_CAM_PLUS_PLUS = "Grad-CAM (alpha = 1/2)", "Grad-CAM++"
+GRAD_CAM, GRAD_CAM_PLUS_PLUS, TWO_SIDED_SMOOTH = "Grad-CAM (alpha = 1/2)", "Grad-CAM++", "two-sided smooth"
 BASE = {
     GRAD_CAM: Form(strength=0),
     GRAD_CAM_PLUS_PLUS: Form(negative=0, alpha="papers"),
     "two-sided": Form(),
-    "two-sided smooth": Form(noisy=True),
+    TWO_SIDED_SMOOTH: Form(noisy=True),
 }
 _SIGNED = dict(strength=0.0, relu=False)
 # Where only global pooling and a linear score follow. Their confidence is measured, too.

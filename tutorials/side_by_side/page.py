@@ -144,8 +144,8 @@ Versions: {versions}.
 Where only global average pooling and a linear score follow, the gradients of all copies are equal up to a factor. There
 the smoothing can change nothing, and what others change comes from noisy activations and from their denominators. Where
 activations have both signs (before a ReLU, linear bottlenecks), the denominator of alpha nearly vanishes at some
-positions: poles. There the papers' own map says little, and rounding in float32 is enlarged: this package's largest distance
-is {largest}. After averaging, that also happens at single positions after a ReLU.
+positions: poles. There the papers' own map says little, and rounding in float32 is enlarged (this package's largest
+distance: {largest}). After averaging, that also happens at single positions after a ReLU.
 
 ## Distance from the papers
 
