@@ -15,7 +15,7 @@ from _asserts import close
 from calls import seeded
 from captum.attr import LayerGradCam
 from form_samples import SETTINGS, Setting, derivatives
-from forms import BASE, GRAD_CAM, GRAD_CAM_PLUS_PLUS, POOLED, SPATIAL, Form, map_of
+from forms import BASE, GRAD_CAM, GRAD_CAM_PLUS_PLUS, POOLED, SHORT, SPATIAL, Form, map_of
 from networks import ConvNet, PooledNet, images
 from torch import Tensor, nn
 
@@ -109,6 +109,26 @@ def test_a_picture_is_measured_once_and_a_changed_form_again(tmp_path: Path) -> 
     assert asked[1:] == [["other", "third"]]
 
 
+@pytest.mark.parametrize("is_pooled", [True, False])
+def test_forms_for_positions_are_for_layers_that_others_follow(
+    is_pooled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("mosaic-0", "mosaic-1", "boxed"):
+        (tmp_path / f"{kind}-1.jpg.pt").touch()
+    asked: dict[str, tuple[Any, Any]] = {}
+
+    def once(path: Path, classifier: Any, measure: Any, forms: dict[str, Form]) -> search_forms.Values:
+        asked[path.stem] = measure, forms
+        return {GRAD_CAM: {"mosaic": 0.5}}
+
+    monkeypatch.setattr(search_forms, "once", once)
+    monkeypatch.setattr("trained_networks.load", lambda name: None)
+    search_forms.measured(Setting("net-inner", "layer", is_pooled=is_pooled), tmp_path)
+    expected, kept_of = (POOLED, SHORT) if is_pooled else (SPATIAL, SPATIAL)
+    assert len(asked) == 3 and all(forms is expected for _, forms in asked.values())
+    assert asked["boxed-1.jpg"][0].args == (kept_of,)
+
+
 def test_tables_show_both_halves_and_differences_of_the_second_alone() -> None:
     """The want that is missed is bold."""
     rows = [
@@ -146,6 +166,13 @@ def test_the_page_links_every_table_and_has_no_figure_that_none_of_them_has() ->
     assert re.findall(r"\]\(forms/([\w-]+)\.md\)", text) == list(tables)
     known = {figure for path in tables.values() for figure in figures_in(path.read_text(encoding="utf-8"))}
     assert len(figures_in(text)) > 100 and set(figures_in(text)) <= known
+    told = [interval for path in tables.values() for interval in intervals_in(path.read_text(encoding="utf-8"))]
+    assert len(intervals_in(text)) > 50 and set(intervals_in(text)) <= set(told)
+
+
+def intervals_in(text: str) -> list[str]:
+    """Differences with their intervals, also those that a line break divides."""
+    return re.findall(r"[+-]\d\.\d{3} \[[+-]\d\.\d{3}, [+-]\d\.\d{3}\]", " ".join(text.split()))
 
 
 def figures_in(text: str) -> list[str]:
