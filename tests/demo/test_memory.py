@@ -6,6 +6,7 @@ import ctypes
 import gc
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -188,3 +189,14 @@ print(before - resident())
 def test_freed_memory_goes_back_below_a_block_in_use() -> None:
     found = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
     assert int(found.stdout) > 80_000  # KiB, of 97,656
+
+
+@pytest.mark.slow
+def test_freed_memory_goes_back_when_a_page_is_closed(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone_back = threading.Event()
+    monkeypatch.setattr("captum_sgcampp.demo.flat_memory.return_freed_memory", gone_back.set)
+    session = visitors().Session(page.local_url)
+    session.opens()
+    assert not gone_back.is_set()
+    session.leaves()
+    assert gone_back.wait(60)

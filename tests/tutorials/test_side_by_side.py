@@ -158,6 +158,8 @@ def test_tables_give_median_smallest_and_largest(pages: ModuleType) -> None:
     assert pages.spread(layer.measured("distances", plain)) == "2.000 (1.000 to 4.000)"
     assert pages.spread(layer.measured("distances", smooth)) == "7.500 (5.000 to 9.000)"
     assert pages._seeded(layer)[0] == "2.000"  # ranges 2, 3 and 0
+    near = pages.by_layers([{**row("x", 0, [3.0, 99, 1, 3, 1, 1, 1]), "layer": "near"}])
+    assert pages._largest([layer, *near]) == "9.000, of a at `b`"  # not of torchcam, 99
 
 
 def test_page_and_pictures_are_there_and_name_no_place_of_a_machine() -> None:
@@ -177,7 +179,8 @@ def test_trained_networks_have_their_layers_and_photographs(assets: Path, monkey
         assert len(network.pictures) == 2 and network.read(network.pictures[0]).shape[:2] == (1, 3)
         assert set(network.layers) <= {name for name, _ in network.model.named_modules()}
     text = (FOLDER / "README.md").read_text("utf-8")
-    assert all(f"`{name}`: {name} with trained weights on 24 photographs" in text for name in found)
+    titles = [network.title.replace("on 2 ", "on 24 ") for network in found.values()]
+    assert all(f"`{name}`: {title}" in text for name, title in zip(found, titles, strict=True))
 
 
 def test_trained_networks_need_their_folder(

@@ -22,7 +22,7 @@ TITLES = {
     "kept_blur": "kept at 25 %, blurred",
 }
 # What is compared: with what is wanted of two-sided weights, then with themselves.
-WANTS = (
+COMPARED = (
     ("mosaic", GRAD_CAM),
     ("loc", GRAD_CAM_PLUS_PLUS),
     ("recall", GRAD_CAM_PLUS_PLUS),
@@ -74,16 +74,16 @@ def means(values: pd.DataFrame) -> list[str]:
 
 
 def differences(values: pd.DataFrame) -> list[str]:
-    """A row for every form, a column for every want; bold where the interval lies below 0."""
+    """A row for every form, a column for every comparison; bold where the interval lies below 0."""
     known = set(values.measure) | set(values.form)
-    wants = [pair for pair in WANTS if known.issuperset(pair)]
-    titles = [f"{TITLES[name]} - {reference.split(' (')[0]}" for name, reference in wants]
-    lines = [_row("form", titles), _row("---", ["---"] * len(wants))]
+    pairs = [pair for pair in COMPARED if known.issuperset(pair)]
+    titles = [f"{TITLES[name]} - {reference.split(' (')[0]}" for name, reference in pairs]
+    lines = [_row("form", titles), _row("---", ["---"] * len(pairs))]
     tables = {
         name: part.pivot(index="picture", columns="form", values="value") for name, part in values.groupby("measure")
     }
     for form in values.form.unique():
-        lines.append(_row(form, [_difference(tables[name], form, reference) for name, reference in wants]))
+        lines.append(_row(form, [_difference(tables[name], form, reference) for name, reference in pairs]))
     return lines
 
 

@@ -45,7 +45,7 @@ POOLED_FEW = (
     "center-gaussian",
 )
 
-NOISY = ("grad-cam", "grad-cam++", "smooth-grad-cam++", "two-sided-smooth-grad-cam++", "noise-tunnel-grad-cam++")
+NOISE = (*OF_THE_PAPERS, "two-sided-smooth-grad-cam++")
 
 QUICK = ("drop", "kept", "sparseness", "grid")
 BOXES = ("kept", "localization", "instances")
@@ -147,7 +147,7 @@ TABLES = [
         "scenes",
         300,
         1.3,
-        (*NOISY, "top-feature-map", "random", "center-gaussian"),
+        (*NOISE, "noise-tunnel-grad-cam++", "top-feature-map", "random", "center-gaussian"),
         ("drop", "kept", "localization", "sparseness"),
         ("--scenes", "300", "--nt-samples", "4", "32", *LEVELS),
     ),
@@ -158,7 +158,7 @@ TABLES = [
         "imagenet",
         48,
         5,
-        (*NOISY, "random", "center-gaussian"),
+        (*NOISE, "noise-tunnel-grad-cam++", "random", "center-gaussian"),
         ("drop", "kept", "occlusion"),
         ("--nt-samples", "4", "16", *LEVELS, "--limit", "48"),
     ),
@@ -169,7 +169,7 @@ TABLES = [
         "imagenet",
         48,
         8,
-        (*NOISY[:-1], "center-gaussian"),
+        (*NOISE, "center-gaussian"),
         ("kept", "grid"),
         ("--nt-samples", "4", *LEVELS, "--limit", "48"),
     ),
