@@ -15,13 +15,13 @@ import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
-import captum_sgcampp
 from captum_sgcampp._version import __version__
 from captum_sgcampp.storage.checksums import DIGITS, digest
 from captum_sgcampp.vision.classifiers import Classifier
 
+_OWN = Path(__file__).resolve().parents[1]
 # Their versions are in the identity.
-_KNOWN = tuple(Path(package.__path__[0]).resolve() for package in (torch, torchvision, captum_sgcampp))
+_KNOWN = (*(Path(package.__path__[0]).resolve() for package in (torch, torchvision)), _OWN)
 
 
 def model_identity(classifier: Classifier, device: torch.device) -> dict[str, str]:
@@ -133,6 +133,5 @@ def _preprocessing(classifier: Classifier) -> str:
 
 @cache
 def _own_files() -> str:
-    root = Path(captum_sgcampp.__path__[0])
-    paths = sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix())
-    return digest(*(part for path in paths for part in (path.relative_to(root).as_posix().encode(), path.read_bytes())))
+    paths = sorted(_OWN.rglob("*.py"), key=lambda path: path.relative_to(_OWN).as_posix())
+    return digest(*(part for path in paths for part in (path.relative_to(_OWN).as_posix().encode(), path.read_bytes())))
