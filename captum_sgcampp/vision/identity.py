@@ -38,7 +38,8 @@ def model_identity(classifier: Classifier, device: torch.device) -> dict[str, st
 
     Examples::
 
-        >>> classifier = captum_sgcampp.vision.classifiers.load_classifier()
+        >>> from captum_sgcampp.vision.classifiers import load_classifier
+        >>> classifier = load_classifier()
         >>> model_identity(classifier, torch.device("cpu"))["device"]
         'cpu'
     """
